@@ -1,0 +1,83 @@
+"""What every model is to the rest of the project, whatever its layers are."""
+
+from __future__ import annotations
+
+import abc
+from fractions import Fraction
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["CvrsModel", "Size", "round_to_8bit"]
+
+Size = tuple[int, int, int]
+"""(frames, height, width) of a group."""
+
+
+def round_to_8bit(x: Tensor) -> Tensor:
+    """Clamp to 0..1 and round to the nearest of the 256 levels that a low-rate frame can store."""
+    return torch.round(x.clamp(0.0, 1.0) * 255.0) / 255.0
+
+
+class CvrsModel(nn.Module, abc.ABC):
+    """A CVRS model: down network, invertible steganography (IMSM) and up network.
+
+    Tensors are (batch, 3, frames, height, width), RGB, float, in 0..1. A subclass gives the four
+    stages; `encode` and `decode` join them (Zhang & Chen, CVPR 2025, figure 2):
+
+        downsample -> embed -> (8-bit frames) -> extract -> upsample
+
+    Class attributes:
+        architecture: name under which checkpoints know the class.
+        clamp_latent: clamp what `downsample` gives to 0..1 before `embed`.
+        clamp_output: clamp what `upsample` gives to 0..1.
+
+    Attributes:
+        options: what `from_options` needs to build the same model again; JSON values only.
+        time_factor: the one high/low rate ratio the model was made for; None: any ratio >= 1.
+        space_factor: the one high/low size ratio the model was made for; None: any ratio >= 1.
+        group_length: low-rate frames in a group that the model was trained with.
+    """
+
+    architecture: ClassVar[str]
+    clamp_latent: ClassVar[bool] = True
+    clamp_output: ClassVar[bool] = True
+
+    options: dict[str, Any]
+    time_factor: Fraction | None = None
+    space_factor: Fraction | None = None
+    group_length: int = 4
+
+    @classmethod
+    @abc.abstractmethod
+    def from_options(cls, options: dict[str, Any]) -> Self:
+        """Build the model, untrained. Raises ValueError naming the option that does not fit."""
+
+    @abc.abstractmethod
+    def downsample(self, high: Tensor, size: Size) -> Tensor:
+        """High-rate frames to a latent of ``size``, not clamped."""
+
+    @abc.abstractmethod
+    def embed(self, latent: Tensor) -> Tensor:
+        """IMSM forward: latent to low-rate frames of the same size, not clamped."""
+
+    @abc.abstractmethod
+    def extract(self, low: Tensor) -> Tensor:
+        """IMSM inverse: low-rate frames to the latent, not clamped."""
+
+    @abc.abstractmethod
+    def upsample(self, latent: Tensor, size: Size) -> Tensor:
+        """Latent to high-rate frames of ``size``, not clamped."""
+
+    def encode(self, high: Tensor, size: Size) -> Tensor:
+        """High-rate frames to low-rate frames of ``size`` in 0..1, not yet rounded to 8 bits."""
+        latent = self.downsample(high, size)
+        if self.clamp_latent:
+            latent = latent.clamp(0.0, 1.0)
+        return self.embed(latent).clamp(0.0, 1.0)
+
+    def decode(self, low: Tensor, size: Size) -> Tensor:
+        """Low-rate frames to restored frames of ``size``; in 0..1 where ``clamp_output`` is set."""
+        high = self.upsample(self.extract(low).clamp(0.0, 1.0), size)
+        return high.clamp(0.0, 1.0) if self.clamp_output else high
