@@ -1,0 +1,216 @@
+// The Python module vs_cvrs._core, and the way from VapourSynth's threads into Python.
+
+#include "bindings.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <stdexcept>
+
+namespace py = pybind11;
+
+namespace cvrs {
+
+namespace {
+
+// Counts the threads that are inside Python or wait for the GIL on our behalf.
+//
+// A thread that asks for the GIL of an interpreter that is being finalised never returns from the
+// call. So an atexit function closes this gate, which waits for those inside and turns the others
+// away. Python objects that are let go of later are leaked on purpose: the process is ending.
+class Gate {
+  public:
+    bool enter() {
+        const std::lock_guard lock(mutex_);
+        if (closed_ || !Py_IsInitialized())
+            return false;
+        ++inside_;
+        return true;
+    }
+
+    void leave() {
+        {
+            const std::lock_guard lock(mutex_);
+            --inside_;
+        }
+        left_.notify_all();
+    }
+
+    // Call without the GIL, so that those inside can finish.
+    void close() {
+        std::unique_lock lock(mutex_);
+        closed_ = true;
+        left_.wait(lock, [this] { return inside_ == 0; });
+    }
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable left_;
+    int inside_ = 0;
+    bool closed_ = false;
+};
+
+Gate &gate() {
+    static Gate &instance = *std::make_unique<Gate>().release(); // never destroyed: threads outlive statics
+    return instance;
+}
+
+class InsideGate {
+  public:
+    InsideGate() {
+        if (!gate().enter())
+            throw std::runtime_error("Python is not running or is shutting down");
+    }
+    ~InsideGate() { gate().leave(); }
+    InsideGate(const InsideGate &) = delete;
+    InsideGate &operator=(const InsideGate &) = delete;
+};
+
+std::string describe(const py::error_already_set &error) {
+    const std::string text = py::str(error.value());
+    const bool for_users = error.matches(PyExc_ValueError) || error.matches(PyExc_RuntimeError) ||
+                           error.matches(PyExc_OSError) || error.matches(PyExc_MemoryError);
+    if (for_users && !text.empty())
+        return text;
+    const std::string type = py::str(error.type().attr("__name__"));
+    return text.empty() ? type : type + ": " + text;
+}
+
+// Run `call` with the GIL; Python exceptions come out as std::runtime_error.
+template <typename Call> auto with_python(Call &&call) {
+    const InsideGate inside;
+    const py::gil_scoped_acquire gil;
+    try {
+        return call();
+    } catch (const py::error_already_set &error) {
+        throw std::runtime_error(describe(error));
+    } catch (const py::builtin_exception &error) {
+        throw std::runtime_error(error.what());
+    }
+}
+
+// Hold a Python object where its last reference may go in any thread, GIL or not, at any time.
+std::shared_ptr<py::object> share(py::object object) {
+    return {std::make_unique<py::object>(std::move(object)).release(), [](py::object *held) {
+                const std::unique_ptr<py::object> owner(held);
+                if (gate().enter()) {
+                    {
+                        const py::gil_scoped_acquire gil;
+                        *owner = py::object();
+                    }
+                    gate().leave();
+                } else {
+                    owner->release();
+                }
+            }};
+}
+
+class PythonProcessor final : public Processor {
+  public:
+    explicit PythonProcessor(py::object processor) : processor_(share(std::move(processor))) {}
+
+    Memory allocate(std::size_t bytes) override {
+        return with_python([&] {
+            auto array = py::array_t<std::uint8_t, py::array::c_style>(processor_->attr("allocate")(bytes));
+            auto *const data = reinterpret_cast<std::byte *>(array.mutable_data());
+            if (static_cast<std::size_t>(array.nbytes()) != bytes)
+                throw std::runtime_error("the group buffer has the wrong size");
+            return Memory{data, bytes, share(std::move(array))};
+        });
+    }
+
+    void process(const Memory &source, std::int64_t source_frames, const Memory &output,
+                 std::int64_t output_frames) override {
+        with_python([&] {
+            const auto array = [](const Memory &memory) -> py::object & {
+                return *static_cast<py::object *>(memory.owner.get());
+            };
+            processor_->attr("process")(array(source), source_frames, array(output), output_frames);
+        });
+    }
+
+  private:
+    const std::shared_ptr<py::object> processor_;
+};
+
+py::dict to_dict(const Values &values) {
+    py::dict result;
+    for (const auto &[key, value] : values) {
+        const auto &name = key;
+        std::visit([&](const auto &v) { result[py::str(name)] = v; }, value);
+    }
+    return result;
+}
+
+// Close the gate before the interpreter begins to be taken down. Registered once, when Python is in use.
+void close_gate_at_exit() {
+    static bool registered = false; // guarded by the GIL
+    if (registered)
+        return;
+    registered = true;
+    py::module_::import("atexit").attr("register")(py::cpp_function([] {
+        const py::gil_scoped_release release;
+        gate().close();
+    }));
+}
+
+} // namespace
+
+FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments,
+                       const Values &properties) {
+    return with_python([&] {
+        close_gate_at_exit();
+        const py::object plan = py::module_::import("vs_cvrs.filters")
+                                    .attr("plan")(name, to_dict(clip), to_dict(arguments), to_dict(properties));
+        const py::object table = plan.attr("table");
+        const auto indices = [&table](const char *field) {
+            return table.attr(field).attr("tolist")().cast<std::vector<std::int64_t>>();
+        };
+        const auto frames = [&table](const char *field) { return table.attr(field).cast<std::int64_t>(); };
+        FilterPlan result;
+        result.table = {indices("source_begin"), indices("output_begin"), indices("nearest_source"),
+                        frames("source_head"),   frames("source_tail"),   frames("output_head"),
+                        frames("output_tail")};
+        result.width = plan.attr("width").cast<int>();
+        result.height = plan.attr("height").cast<int>();
+        result.is_float = plan.attr("is_float").cast<bool>();
+        result.bits = plan.attr("bits").cast<int>();
+        std::tie(result.rate_num, result.rate_den) =
+            plan.attr("rate").cast<std::pair<std::int64_t, std::int64_t>>();
+        std::tie(result.duration_num, result.duration_den) =
+            plan.attr("duration_factor").cast<std::pair<std::int64_t, std::int64_t>>();
+        result.properties = plan.attr("properties").cast<Values>();
+        result.index_property = plan.attr("index_property").cast<std::string>();
+        result.first_index = plan.attr("first_index").cast<std::int64_t>();
+        result.warnings = plan.attr("warnings").cast<std::vector<std::string>>();
+        result.processor = std::make_unique<PythonProcessor>(plan.attr("processor"));
+        return result;
+    });
+}
+
+Versions versions() {
+    return with_python([] {
+        close_gate_at_exit();
+        Versions result;
+        for (const auto &item : py::module_::import("vs_cvrs.filters").attr("versions")().cast<py::dict>())
+            result.emplace_back(item.first.cast<std::string>(), item.second.cast<std::vector<std::string>>());
+        return result;
+    });
+}
+
+GilPause::GilPause() : state_(Py_IsInitialized() && PyGILState_Check() ? PyEval_SaveThread() : nullptr) {}
+
+GilPause::~GilPause() {
+    if (state_)
+        PyEval_RestoreThread(static_cast<PyThreadState *>(state_));
+}
+
+} // namespace cvrs
+
+PYBIND11_MODULE(_core, module) {
+    module.doc() = "The compiled half of vs_cvrs: VapourSynth loads it as the plugin behind core.cvrs.";
+    module.attr("__version__") = CVRS_VERSION;
+}

@@ -1,0 +1,60 @@
+// The Python side as the plugin sees it: planning a filter, and the versions. No Python types here.
+//
+// Every function takes the GIL by itself and may be called with or without it. Failures are
+// std::runtime_error with a sentence for the user.
+
+#pragma once
+
+#include "group_filter.h"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace cvrs {
+
+using Value = std::variant<std::int64_t, double, std::string>;
+using Values = std::map<std::string, Value>;
+
+// What vs_cvrs.filters.plan decided about one filter.
+struct FilterPlan {
+    GroupTable table;
+    int width = 0;
+    int height = 0;
+    bool is_float = false;
+    int bits = 0;
+    std::int64_t rate_num = 0; // 0/0 where the rate is unknown
+    std::int64_t rate_den = 0;
+    std::int64_t duration_num = 0; // output over source frame duration, for clips of unknown rate
+    std::int64_t duration_den = 0;
+    Values properties;            // written to every output frame
+    std::string index_property;   // written as the frame's number, when not empty
+    std::int64_t first_index = -1; // CVRSIndex that source frame 0 has; -1: not checked
+    std::vector<std::string> warnings;
+    std::unique_ptr<Processor> processor;
+};
+
+FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments,
+                       const Values &properties);
+
+// Names and values for core.cvrs.Version().
+using Versions = std::vector<std::pair<std::string, std::vector<std::string>>>;
+Versions versions();
+
+// Lets go of the GIL for its lifetime if this thread holds it: while waiting for frames.
+class GilPause {
+  public:
+    GilPause();
+    ~GilPause();
+    GilPause(const GilPause &) = delete;
+    GilPause &operator=(const GilPause &) = delete;
+
+  private:
+    void *state_;
+};
+
+} // namespace cvrs

@@ -1,0 +1,313 @@
+// The VapourSynth plugin: the only file that knows VapourSynth's API.
+
+#include "bindings.h"
+#include "group_filter.h"
+
+#include <VSHelper4.h>
+#include <VapourSynth4.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+using namespace cvrs;
+
+namespace {
+
+constexpr std::string_view kPropertyPrefix = "CVRS";
+constexpr const char *kIndexProperty = "CVRSIndex";
+
+using Node = std::shared_ptr<VSNode>;
+using ConstFrame = std::shared_ptr<const VSFrame>;
+
+struct FilterFunction {
+    const char *name;
+    const char *arguments;
+    bool reads_properties; // of the clip's first frame, when the filter is created
+};
+
+constexpr FilterFunction kDownsample = {
+    "Downsample",
+    "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
+    "scale:float:opt;width:int:opt;height:int:opt;"
+    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;",
+    false};
+constexpr FilterFunction kUpsample = {
+    "Upsample",
+    "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
+    "scale:float:opt;width:int:opt;height:int:opt;length:int:opt;phase:int:opt;"
+    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;",
+    true};
+
+ConstFrame adopt(const VSFrame *frame, const VSAPI *vsapi) {
+    return {frame, [vsapi](const VSFrame *held) { vsapi->freeFrame(held); }};
+}
+
+// Everything a filter instance needs to serve frames.
+struct Instance {
+    const char *name;
+    Node node;
+    VSVideoInfo source_info;
+    VSVideoInfo info;
+    FilterPlan plan; // its table and processor have gone to `filter`
+    std::unique_ptr<GroupFilter> filter;
+};
+
+// One frame request, with all the source frames there.
+class Request final : public Host {
+  public:
+    Request(const Instance &instance, VSFrameContext *context, VSCore *core, const VSAPI *vsapi)
+        : instance_(instance), context_(context), core_(core), vsapi_(vsapi) {}
+
+    SourceFrame source(std::int64_t index) override {
+        const int n = static_cast<int>(index);
+        SourceFrame result;
+        const ConstFrame frame = adopt(vsapi_->getFrameFilter(n, instance_.node.get(), context_), vsapi_);
+        check_index(index, vsapi_->getFramePropertiesRO(frame.get()));
+        for (std::size_t plane = 0; plane < kPlanes; ++plane) {
+            const int p = static_cast<int>(plane);
+            result.planes[plane] = {reinterpret_cast<const std::byte *>(vsapi_->getReadPtr(frame.get(), p)),
+                                    vsapi_->getStride(frame.get(), p)};
+        }
+        result.handle = frame;
+        return result;
+    }
+
+    void done_with_source(std::int64_t index) override {
+        vsapi_->releaseFrameEarly(instance_.node.get(), static_cast<int>(index), context_);
+    }
+
+    OutputFrame create(std::int64_t index, const SourceFrame &like) override {
+        const VSVideoInfo &info = instance_.info;
+        const auto *source = static_cast<const VSFrame *>(like.handle.get());
+        VSFrame *const made = vsapi_->newVideoFrame(&info.format, info.width, info.height, source, core_);
+        OutputFrame result;
+        result.handle = {made, [vsapi = vsapi_](void *held) { vsapi->freeFrame(static_cast<VSFrame *>(held)); }};
+        write_properties(index, vsapi_->getFramePropertiesRW(made));
+        for (std::size_t plane = 0; plane < kPlanes; ++plane) {
+            const int p = static_cast<int>(plane);
+            result.planes[plane] = {reinterpret_cast<std::byte *>(vsapi_->getWritePtr(made, p)),
+                                    vsapi_->getStride(made, p)};
+        }
+        return result;
+    }
+
+  private:
+    // A clip that still has its frame properties tells when it was cut or reordered.
+    void check_index(std::int64_t index, const VSMap *properties) const {
+        if (instance_.plan.first_index < 0)
+            return;
+        int error = 0;
+        const std::int64_t found = vsapi_->mapGetInt(properties, kIndexProperty, 0, &error);
+        const std::int64_t expected = instance_.plan.first_index + index;
+        if (error == 0 && found != expected)
+            throw std::runtime_error("frame " + std::to_string(index) + " of the clip has " + kIndexProperty + " " +
+                                     std::to_string(found) + " where " + std::to_string(expected) +
+                                     " belongs: the clip was cut or reordered after Downsample");
+    }
+
+    void write_properties(std::int64_t index, VSMap *map) const {
+        const FilterPlan &plan = instance_.plan;
+        for (int i = vsapi_->mapNumKeys(map) - 1; i >= 0; --i) {
+            const std::string key = vsapi_->mapGetKey(map, i);
+            if (key.compare(0, kPropertyPrefix.size(), kPropertyPrefix) == 0)
+                vsapi_->mapDeleteKey(map, key.c_str());
+        }
+        vsapi_->mapDeleteKey(map, "_ColorRange"); // the old name of _Range, with the opposite numbering
+        vsapi_->mapSetInt(map, "_Range", 1, maReplace);
+        vsapi_->mapSetInt(map, "_Matrix", 0, maReplace);
+        write_duration(map);
+        for (const auto &[key, value] : plan.properties) {
+            if (const auto *number = std::get_if<std::int64_t>(&value))
+                vsapi_->mapSetInt(map, key.c_str(), *number, maReplace);
+            else if (const auto *text = std::get_if<std::string>(&value))
+                vsapi_->mapSetData(map, key.c_str(), text->data(), static_cast<int>(text->size()), dtUtf8, maReplace);
+        }
+        if (!plan.index_property.empty())
+            vsapi_->mapSetInt(map, plan.index_property.c_str(), index, maReplace);
+    }
+
+    void write_duration(VSMap *map) const {
+        const FilterPlan &plan = instance_.plan;
+        std::int64_t num = plan.rate_den, den = plan.rate_num;
+        if (den == 0) {
+            int no_num = 0, no_den = 0;
+            num = vsapi_->mapGetInt(map, "_DurationNum", 0, &no_num);
+            den = vsapi_->mapGetInt(map, "_DurationDen", 0, &no_den);
+            if (no_num || no_den || num <= 0 || den <= 0)
+                return;
+            vsh::muldivRational(&num, &den, plan.duration_num, plan.duration_den);
+        }
+        vsapi_->mapSetInt(map, "_DurationNum", num, maReplace);
+        vsapi_->mapSetInt(map, "_DurationDen", den, maReplace);
+    }
+
+    const Instance &instance_;
+    VSFrameContext *const context_;
+    VSCore *const core_;
+    const VSAPI *const vsapi_;
+};
+
+const VSFrame *VS_CC get_frame(int n, int activation, void *data, void **, VSFrameContext *context, VSCore *core,
+                               const VSAPI *vsapi) {
+    const auto &instance = *static_cast<const Instance *>(data);
+    const auto give = [vsapi](const std::shared_ptr<void> &frame) {
+        return vsapi->addFrameRef(static_cast<const VSFrame *>(frame.get()));
+    };
+    try {
+        if (activation == arInitial) {
+            if (const auto frame = instance.filter->cached(n))
+                return give(frame);
+            const GroupFilter::Range needed = instance.filter->sources_of(n);
+            for (std::int64_t i = needed.begin; i < needed.end; ++i)
+                vsapi->requestFrameFilter(static_cast<int>(i), instance.node.get(), context);
+        } else if (activation == arAllFramesReady) {
+            Request request(instance, context, core, vsapi);
+            return give(instance.filter->make(n, request));
+        }
+    } catch (const std::exception &error) {
+        vsapi->setFilterError((std::string(instance.name) + ": " + error.what()).c_str(), context);
+    }
+    return nullptr;
+}
+
+void VS_CC free_instance(void *data, VSCore *, const VSAPI *) {
+    const std::unique_ptr<Instance> instance(static_cast<Instance *>(data));
+}
+
+// The values of a map that are single numbers or texts, of keys that begin with `prefix`.
+Values read_values(const VSMap *map, std::string_view prefix, const VSAPI *vsapi) {
+    Values values;
+    for (int i = 0; i < vsapi->mapNumKeys(map); ++i) {
+        const char *const key = vsapi->mapGetKey(map, i);
+        if (std::string_view(key).compare(0, prefix.size(), prefix) != 0)
+            continue;
+        switch (vsapi->mapGetType(map, key)) {
+        case ptInt:
+            values[key] = vsapi->mapGetInt(map, key, 0, nullptr);
+            break;
+        case ptFloat:
+            values[key] = vsapi->mapGetFloat(map, key, 0, nullptr);
+            break;
+        case ptData:
+            values[key] = std::string(vsapi->mapGetData(map, key, 0, nullptr),
+                                      static_cast<std::size_t>(vsapi->mapGetDataSize(map, key, 0, nullptr)));
+            break;
+        default:
+            break;
+        }
+    }
+    return values;
+}
+
+Values describe(const VSVideoInfo &info, const VSAPI *vsapi) {
+    char format[32] = "a variable format";
+    if (info.format.colorFamily != cfUndefined)
+        vsapi->getVideoFormatName(&info.format, format);
+    return {{"width", std::int64_t{info.width}},
+            {"height", std::int64_t{info.height}},
+            {"frames", std::int64_t{info.numFrames}},
+            {"rate_num", info.fpsNum},
+            {"rate_den", info.fpsDen},
+            {"is_constant", std::int64_t{vsh::isConstantVideoFormat(&info)}},
+            {"is_rgb", std::int64_t{info.format.colorFamily == cfRGB}},
+            {"is_float", std::int64_t{info.format.sampleType == stFloat}},
+            {"bits", std::int64_t{info.format.bitsPerSample}},
+            {"format_name", std::string(format)}};
+}
+
+Values first_frame_properties(const Node &node, const VSAPI *vsapi) {
+    char message[1024] = "";
+    const VSFrame *frame = nullptr;
+    {
+        const GilPause pause; // the frame may need Python in another thread
+        frame = vsapi->getFrame(0, node.get(), message, sizeof(message));
+    }
+    if (!frame)
+        throw std::runtime_error(std::string("the clip's first frame could not be read: ") + message);
+    const ConstFrame owner = adopt(frame, vsapi);
+    return read_values(vsapi->getFramePropertiesRO(frame), kPropertyPrefix, vsapi);
+}
+
+FrameShape shape_of(const VSVideoInfo &info) {
+    return {static_cast<std::size_t>(info.width) * static_cast<std::size_t>(info.format.bytesPerSample),
+            static_cast<std::size_t>(info.height)};
+}
+
+// Enough groups for the frames that are requested at the same time, wherever in a group they lie.
+std::size_t cached_groups(std::size_t frames, std::size_t groups, VSCore *core, const VSAPI *vsapi) {
+    VSCoreInfo info;
+    vsapi->getCoreInfo(core, &info);
+    const std::size_t group_frames = std::max<std::size_t>(1, frames / groups);
+    return (static_cast<std::size_t>(info.numThreads) + group_frames - 1) / group_frames + 1;
+}
+
+std::unique_ptr<Instance> create_instance(const FilterFunction &function, const VSMap *in, VSCore *core,
+                                          const VSAPI *vsapi) {
+    auto instance = std::make_unique<Instance>();
+    instance->name = function.name;
+    instance->node = {vsapi->mapGetNode(in, "clip", 0, nullptr), [vsapi](VSNode *held) { vsapi->freeNode(held); }};
+    instance->source_info = *vsapi->getVideoInfo(instance->node.get());
+
+    const Values arguments = read_values(in, "", vsapi);
+    const Values properties = function.reads_properties && vsh::isConstantVideoFormat(&instance->source_info)
+                                  ? first_frame_properties(instance->node, vsapi)
+                                  : Values{};
+    instance->plan = plan_filter(function.name, describe(instance->source_info, vsapi), arguments, properties);
+
+    FilterPlan &plan = instance->plan;
+    VSVideoInfo &info = instance->info;
+    if (!vsapi->queryVideoFormat(&info.format, cfRGB, plan.is_float ? stFloat : stInteger, plan.bits, 0, 0, core))
+        throw std::runtime_error("VapourSynth refuses the output format");
+    info.width = plan.width;
+    info.height = plan.height;
+    info.fpsNum = plan.rate_num;
+    info.fpsDen = plan.rate_den;
+    info.numFrames = static_cast<int>(plan.table.output_begin.back());
+    const std::size_t groups = plan.table.output_begin.size() - 1;
+    const auto frames = static_cast<std::size_t>(info.numFrames);
+    instance->filter = std::make_unique<GroupFilter>(std::move(plan.table), shape_of(instance->source_info),
+                                                     shape_of(info), cached_groups(frames, groups, core, vsapi),
+                                                     std::move(plan.processor));
+    for (const std::string &warning : plan.warnings)
+        vsapi->logMessage(mtWarning, (std::string(function.name) + ": " + warning).c_str(), core);
+    return instance;
+}
+
+void VS_CC create_filter(const VSMap *in, VSMap *out, void *data, VSCore *core, const VSAPI *vsapi) {
+    const auto &function = *static_cast<const FilterFunction *>(data);
+    try {
+        auto instance = create_instance(function, in, core, vsapi);
+        const VSFilterDependency source = {instance->node.get(), rpGeneral};
+        const VSVideoInfo info = instance->info;
+        vsapi->createVideoFilter(out, function.name, &info, get_frame, free_instance, fmParallelRequests, &source, 1,
+                                 instance.release(), core);
+    } catch (const std::exception &error) {
+        vsapi->mapSetError(out, (std::string(function.name) + ": " + error.what()).c_str());
+    }
+}
+
+void VS_CC version(const VSMap *, VSMap *out, void *, VSCore *, const VSAPI *vsapi) {
+    try {
+        for (const auto &[key, values] : versions()) {
+            vsapi->mapSetEmpty(out, key.c_str(), ptData);
+            for (const std::string &value : values)
+                vsapi->mapSetData(out, key.c_str(), value.data(), static_cast<int>(value.size()), dtUtf8, maAppend);
+        }
+    } catch (const std::exception &error) {
+        vsapi->mapSetError(out, (std::string("Version: ") + error.what()).c_str());
+    }
+}
+
+} // namespace
+
+VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *vspapi) {
+    vspapi->configPlugin("io.github.vs-cvrs", "cvrs", "Continuous space-time video resampling with hidden motion",
+                         VS_MAKE_VERSION(CVRS_VERSION_MAJOR, CVRS_VERSION_MINOR), VAPOURSYNTH_API_VERSION, 0, plugin);
+    for (const FilterFunction *function : {&kDownsample, &kUpsample})
+        vspapi->registerFunction(function->name, function->arguments, "clip:vnode;", create_filter,
+                                 const_cast<FilterFunction *>(function), plugin);
+    vspapi->registerFunction("Version", "", "plugin:data;models:data[];torch:data;cupy:data;devices:data[];", version,
+                             nullptr, plugin);
+}

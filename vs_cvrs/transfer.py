@@ -1,0 +1,129 @@
+"""Frames between host memory and a device: one interface, a CPU and a CUDA implementation.
+
+A transfer hands out host memory for group buffers, and moves groups of frames as they are stored:
+8-bit frames cross the bus as 8 bits and are converted on the device.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+__all__ = ["CpuTransfer", "CudaTransfer", "Transfer", "cupy_version", "open_transfer"]
+
+
+class Transfer(Protocol):
+    """The way of a session's frames to its device and back. Not thread-safe."""
+
+    device: torch.device
+
+    def allocate(self, size: int) -> npt.NDArray[np.uint8]:
+        """Host memory of ``size`` bytes that `load` and `store` are fast with."""
+
+    def load(self, frames: npt.NDArray[Any]) -> Tensor:
+        """The frames as a tensor of the same shape and type on the device.
+
+        The tensor may share the array's memory: it is valid until the array changes.
+        """
+
+    def store(self, frames: Tensor, target: npt.NDArray[Any]) -> None:
+        """Copy a tensor on the device into an array of its shape and type; done on return."""
+
+    def release_memory(self) -> None:
+        """Give memory that is held for reuse back to the device, after it ran out."""
+
+
+class CpuTransfer:
+    """Nothing to transfer: tensors share the group buffers' memory."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+
+    def allocate(self, size: int) -> npt.NDArray[np.uint8]:
+        return np.empty(size, np.uint8)
+
+    def load(self, frames: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(frames)
+
+    def store(self, frames: Tensor, target: npt.NDArray[Any]) -> None:
+        torch.from_numpy(target).copy_(frames)
+
+    def release_memory(self) -> None:
+        pass  # the CPU allocator holds nothing back
+
+
+class CudaTransfer:
+    """Pinned host memory and asynchronous copies on a stream of their own, by CuPy.
+
+    CuPy arrays become torch tensors, and the other way round, by DLPack without a copy. PyTorch
+    computes on its own current stream. The DLPack exchange makes the consumer's stream wait for the
+    producer's, so that copies and computation are ordered on the device and not by the host.
+
+    Raises:
+        RuntimeError: CuPy is absent.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._cupy = _import_cupy()
+        self._cupyx = importlib.import_module("cupyx")
+        self._cupy_device = self._cupy.cuda.Device(device.index)
+        with self._cupy_device:
+            self._copies = self._cupy.cuda.Stream(non_blocking=True)
+
+    def allocate(self, size: int) -> npt.NDArray[np.uint8]:
+        with self._cupy_device:
+            pinned: npt.NDArray[np.uint8] = self._cupyx.empty_pinned(size, np.uint8)
+        return pinned
+
+    def load(self, frames: npt.NDArray[Any]) -> Tensor:
+        with self._cupy_device, self._copies:
+            on_device = self._cupy.empty(frames.shape, frames.dtype)
+            on_device.set(frames, stream=self._copies)
+            return from_dlpack(on_device)
+
+    def store(self, frames: Tensor, target: npt.NDArray[Any]) -> None:
+        with self._cupy_device, self._copies:
+            on_device = self._cupy.from_dlpack(frames.contiguous())
+            on_device.get(stream=self._copies, out=target, blocking=False)
+            # Everything that touched this group is done after this, on both streams: its memory,
+            # on the device and here, can be used again.
+            self._copies.synchronize()
+
+    def release_memory(self) -> None:
+        with self._cupy_device:
+            self._cupy.get_default_memory_pool().free_all_blocks()
+        torch.cuda.empty_cache()
+
+
+def open_transfer(device: torch.device) -> Transfer:
+    """The transfer for a device. Raises RuntimeError when CUDA is asked for without CuPy."""
+    return CudaTransfer(device) if device.type == "cuda" else CpuTransfer()
+
+
+def cupy_version() -> str | None:
+    """CuPy's version; None when it is not installed or cannot be loaded."""
+    try:
+        return str(_import_cupy().__version__)
+    except RuntimeError:
+        return None
+
+
+def _import_cupy() -> ModuleType:
+    cuda = (torch.version.cuda or "13").partition(".")[0]
+    advice = f"install it with: pip install 'vs-cvrs[cuda{cuda}]'"
+    if importlib.util.find_spec("cupy") is None:
+        raise RuntimeError(f"device cuda needs CuPy, which is absent; {advice}")
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RuntimeError(f"device cuda needs CuPy, which does not load ({reason})") from error
