@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 from fractions import Fraction
 from typing import Any, ClassVar, Self
 
@@ -38,6 +39,8 @@ class CvrsModel(nn.Module, abc.ABC):
         time_factor: the one high/low rate ratio the model was made for; None: any ratio >= 1.
         space_factor: the one high/low size ratio the model was made for; None: any ratio >= 1.
         group_length: low-rate frames in a group that the model was trained with.
+        convolution_dtype: what `encode` and `decode` let the down and up networks compute in; None:
+            the parameters' own. The IMSM always stays in that: its inverse must undo it exactly.
     """
 
     architecture: ClassVar[str]
@@ -48,6 +51,7 @@ class CvrsModel(nn.Module, abc.ABC):
     time_factor: Fraction | None = None
     space_factor: Fraction | None = None
     group_length: int = 4
+    convolution_dtype: torch.dtype | None = None
 
     @classmethod
     @abc.abstractmethod
@@ -72,12 +76,20 @@ class CvrsModel(nn.Module, abc.ABC):
 
     def encode(self, high: Tensor, size: Size) -> Tensor:
         """High-rate frames to low-rate frames of ``size`` in 0..1, not yet rounded to 8 bits."""
-        latent = self.downsample(high, size)
+        with self._reduced_precision(high):
+            latent = self.downsample(high, size).to(high.dtype)
         if self.clamp_latent:
             latent = latent.clamp(0.0, 1.0)
         return self.embed(latent).clamp(0.0, 1.0)
 
     def decode(self, low: Tensor, size: Size) -> Tensor:
         """Low-rate frames to restored frames of ``size``; in 0..1 where ``clamp_output`` is set."""
-        high = self.upsample(self.extract(low).clamp(0.0, 1.0), size)
+        latent = self.extract(low).clamp(0.0, 1.0)
+        with self._reduced_precision(low):
+            high = self.upsample(latent, size).to(low.dtype)
         return high.clamp(0.0, 1.0) if self.clamp_output else high
+
+    def _reduced_precision(self, x: Tensor) -> contextlib.AbstractContextManager[object]:
+        if self.convolution_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(x.device.type, self.convolution_dtype)
