@@ -1,0 +1,263 @@
+// Tests of csrc/frame_buffer and csrc/group_filter, which know neither VapourSynth nor Python.
+// tests/test_frame_buffer.py builds and runs this, also with sanitizers.
+
+#include "frame_buffer.h"
+#include "group_filter.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+using namespace cvrs;
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                       \
+            std::exit(1);                                                                                              \
+        }                                                                                                              \
+    } while (false)
+
+namespace {
+
+Memory pageable(std::size_t bytes) {
+    auto owner = std::make_shared<std::vector<std::byte>>(bytes);
+    return {owner->data(), bytes, owner};
+}
+
+template <typename Error, typename Call> bool throws(Call &&call) {
+    try {
+        call();
+    } catch (const Error &) {
+        return true;
+    }
+    return false;
+}
+
+void gathers_and_scatters_strided_planes() {
+    const FrameShape shape{3, 2};
+    constexpr std::ptrdiff_t stride = 8;
+    std::vector<std::byte> host(kPlanes * 2 * stride, std::byte{0xEE});
+    ConstPlanes source;
+    Planes target;
+    for (std::size_t p = 0; p < kPlanes; ++p) {
+        std::byte *const plane = host.data() + p * 2 * stride;
+        for (std::size_t row = 0; row < 2; ++row)
+            for (std::size_t x = 0; x < 3; ++x)
+                plane[row * stride + x] = std::byte(100 * p + 10 * row + x);
+        source[p] = {plane + stride, -stride}; // bottom row first
+        target[p] = {plane, stride};
+    }
+    std::vector<std::byte> packed(shape.bytes());
+    gather(source, shape, packed.data());
+    for (std::size_t i = 0; i < packed.size(); ++i) {
+        const std::size_t plane = i / 6, row = 1 - i / 3 % 2, x = i % 3;
+        CHECK(packed[i] == std::byte(100 * plane + 10 * row + x));
+    }
+    scatter(packed.data(), shape, target);
+    CHECK(target[1].data[0] == std::byte{110} && target[1].data[stride] == std::byte{100});
+    CHECK(host[3] == std::byte{0xEE}); // the padding is left alone
+}
+
+void ring_is_bounded_and_uses_buffers_again() {
+    int allocated = 0;
+    BufferRing ring(2, 16, [&](std::size_t bytes) {
+        ++allocated;
+        return pageable(bytes);
+    });
+    const std::byte *first = nullptr;
+    {
+        const auto lease = ring.acquire();
+        first = lease.memory().data;
+        CHECK(lease.memory().size == 16);
+    }
+    const auto again = ring.acquire();
+    CHECK(again.memory().data == first && allocated == 1);
+    const auto other = ring.acquire();
+    CHECK(other.memory().data != first && allocated == 2);
+}
+
+void ring_survives_a_failed_allocation() {
+    bool fail = true;
+    BufferRing ring(1, 16, [&](std::size_t bytes) {
+        if (fail)
+            throw std::runtime_error("no memory");
+        return pageable(bytes);
+    });
+    CHECK(throws<std::runtime_error>([&] { ring.acquire(); }));
+    fail = false;
+    CHECK(ring.acquire().memory().data != nullptr);
+}
+
+void ring_serves_many_threads() {
+    constexpr int kThreads = 8, kRounds = 500;
+    BufferRing ring(3, sizeof(int), pageable);
+    std::atomic<int> inside{0}, most{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t)
+        threads.emplace_back([&, t] {
+            for (int i = 0; i < kRounds; ++i) {
+                const auto lease = ring.acquire();
+                const int now = ++inside;
+                int seen = most.load();
+                while (seen < now && !most.compare_exchange_weak(seen, now)) {
+                }
+                auto *const value = reinterpret_cast<int *>(lease.memory().data);
+                *value = t; // a data race unless each buffer has one user at a time
+                std::this_thread::yield();
+                CHECK(*value == t);
+                --inside;
+            }
+        });
+    for (auto &thread : threads)
+        thread.join();
+    CHECK(most <= 3);
+}
+
+void cache_drops_the_least_recently_used() {
+    GroupCache cache(2);
+    const auto group = [] { return std::make_shared<const std::vector<GroupCache::Frame>>(); };
+    const auto one = group();
+    cache.insert(1, one);
+    cache.insert(2, group());
+    CHECK(cache.find(1) == one);
+    cache.insert(3, group());
+    CHECK(cache.find(2) == nullptr && cache.find(1) == one && cache.find(3) != nullptr);
+    const auto newer = group();
+    cache.insert(1, newer);
+    CHECK(cache.find(1) == newer && cache.find(3) != nullptr);
+}
+
+// Frames of one byte per plane. Source frame n holds n; the processor writes 10 x the source number.
+class FakeHost final : public Host {
+  public:
+    SourceFrame source(std::int64_t index) override {
+        read.insert(index);
+        auto data = std::make_shared<std::array<std::byte, kPlanes>>();
+        data->fill(std::byte(index));
+        SourceFrame frame;
+        for (std::size_t p = 0; p < kPlanes; ++p)
+            frame.planes[p] = {data->data() + p, 1};
+        frame.handle = data;
+        return frame;
+    }
+    void done_with_source(std::int64_t index) override { done.insert(index); }
+    OutputFrame create(std::int64_t, const SourceFrame &like) override {
+        likes.push_back(*static_cast<const std::byte *>(like.handle.get()));
+        auto data = std::make_shared<std::array<std::byte, kPlanes>>();
+        OutputFrame frame;
+        for (std::size_t p = 0; p < kPlanes; ++p)
+            frame.planes[p] = {data->data() + p, 1};
+        frame.handle = data;
+        return frame;
+    }
+
+    std::set<std::int64_t> read, done;
+    std::vector<std::byte> likes;
+};
+
+struct Log {
+    int calls = 0;
+    bool fail = false;
+    std::vector<int> source;
+};
+
+class FakeProcessor final : public Processor {
+  public:
+    explicit FakeProcessor(Log &log) : log_(log) {}
+    Memory allocate(std::size_t bytes) override { return pageable(bytes); }
+    void process(const Memory &source, std::int64_t source_frames, const Memory &output,
+                 std::int64_t output_frames) override {
+        ++log_.calls;
+        if (log_.fail)
+            throw std::runtime_error("broken");
+        log_.source.clear();
+        for (std::int64_t i = 0; i < source_frames; ++i)
+            log_.source.push_back(static_cast<int>(source.data[i * 3]));
+        for (std::int64_t i = 0; i < output_frames * 3; ++i)
+            output.data[i] = std::byte(i / 3 + 100);
+    }
+
+  private:
+    Log &log_;
+};
+
+GroupTable padded_table() { return {{0, 2, 4, 5}, {0, 3, 7, 8}, {0, 0, 1, 2, 2, 3, 3, 4}, 2, 3, 1, 4}; }
+
+std::unique_ptr<GroupFilter> make_filter(Log &log, std::size_t cached = 2) {
+    return std::make_unique<GroupFilter>(padded_table(), FrameShape{1, 1}, FrameShape{1, 1}, cached,
+                                         std::make_unique<FakeProcessor>(log));
+}
+
+int value(const std::shared_ptr<void> &frame) {
+    return static_cast<int>(static_cast<std::array<std::byte, kPlanes> *>(frame.get())->back());
+}
+
+void groups_are_made_once_and_padded_at_the_ends() {
+    Log log;
+    const auto filter = make_filter(log);
+    FakeHost host;
+    CHECK(filter->sources_of(2).begin == 0 && filter->sources_of(2).end == 2);
+    CHECK(filter->sources_of(7).begin == 4 && filter->sources_of(7).end == 5);
+    CHECK(filter->cached(0) == nullptr);
+    CHECK(value(filter->make(1, host)) == 102); // after one frame that is made and not shown
+    CHECK((log.source == std::vector<int>{0, 0, 0, 1}));
+    CHECK(host.read == host.done && host.read == (std::set<std::int64_t>{0, 1}));
+    CHECK((host.likes == std::vector<std::byte>{std::byte{0}, std::byte{0}, std::byte{1}}));
+    CHECK(value(filter->cached(0)) == 101 && value(filter->make(2, host)) == 103 && log.calls == 1);
+    CHECK(value(filter->make(3, host)) == 100);
+    CHECK((log.source == std::vector<int>{2, 3}));
+    CHECK(value(filter->make(7, host)) == 100);
+    CHECK((log.source == std::vector<int>{4, 4, 4, 4}));
+    CHECK(log.calls == 3 && filter->cached(0) == nullptr); // two groups are kept
+}
+
+void a_group_that_failed_is_tried_again() {
+    Log log;
+    const auto filter = make_filter(log, 1);
+    FakeHost host;
+    for (int i = 0; i < 5; ++i) { // more often than there are buffers
+        log.fail = true;
+        CHECK(throws<std::runtime_error>([&] { filter->make(0, host); }));
+        CHECK(filter->cached(0) == nullptr);
+    }
+    log.fail = false;
+    CHECK(value(filter->make(0, host)) == 101 && log.calls == 6);
+}
+
+void bad_tables_are_refused() {
+    Log log;
+    for (int bad = 0; bad < 5; ++bad) {
+        GroupTable table = padded_table();
+        if (bad == 0)
+            table.source_begin[1] = 4;
+        else if (bad == 1)
+            table.output_begin[0] = 1;
+        else if (bad == 2)
+            table.nearest_source.pop_back();
+        else if (bad == 3)
+            table.source_begin.pop_back();
+        else
+            table.output_tail = -1;
+        CHECK(throws<std::invalid_argument>([&] {
+            GroupFilter(table, FrameShape{1, 1}, FrameShape{1, 1}, 1, std::make_unique<FakeProcessor>(log));
+        }));
+    }
+}
+
+} // namespace
+
+int main() {
+    gathers_and_scatters_strided_planes();
+    ring_is_bounded_and_uses_buffers_again();
+    ring_survives_a_failed_allocation();
+    ring_serves_many_threads();
+    cache_drops_the_least_recently_used();
+    groups_are_made_once_and_padded_at_the_ends();
+    a_group_that_failed_is_tried_again();
+    bad_tables_are_refused();
+}

@@ -1,0 +1,181 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vs_cvrs.timeline import (
+    MAX_GROUP_LENGTH,
+    Timeline,
+    choose_group_length,
+    low_size,
+    nearest_allowed_sizes,
+    snap_rate,
+)
+
+NAMED_RATIOS = [Fraction(2), Fraction(5, 4), Fraction(5, 2), Fraction(1001, 800), Fraction(1)]
+ratios = st.sampled_from(NAMED_RATIOS) | st.fractions(1, 12, max_denominator=2000)
+timelines = st.builds(Timeline, ratios, st.integers(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate"),
+    [
+        (23.976, Fraction(24000, 1001)),
+        (29.97, Fraction(30000, 1001)),
+        (59.94, Fraction(60000, 1001)),
+        (14.985, Fraction(15000, 1001)),
+        (11.988, Fraction(12000, 1001)),
+        (24, Fraction(24)),
+        (12.5, Fraction(25, 2)),
+        (30.3, Fraction(303, 10)),
+        (1000, Fraction(1000)),
+    ],
+)
+def test_decimal_rates_become_exact_ones(fps: float, rate: Fraction) -> None:
+    assert snap_rate(fps) == rate
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
+def test_rates_that_are_none_are_refused(fps: float) -> None:
+    with pytest.raises(ValueError, match="fps must be a finite number"):
+        snap_rate(fps)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "preferred", "length"),
+    [
+        (Fraction(2), 4, 4),
+        (Fraction(5, 4), 4, 4),
+        (Fraction(5, 2), 4, 4),
+        (Fraction(6, 5), 4, 5),
+        (Fraction(1001, 800), 4, 4),
+        (Fraction(7, 3), 5, 6),
+        (Fraction(9, 8), 4, 8),
+    ],
+)
+def test_group_length_makes_whole_groups_where_it_can(
+    ratio: Fraction, preferred: int, length: int
+) -> None:
+    assert choose_group_length(ratio, preferred) == length
+
+
+@pytest.mark.parametrize(
+    ("high", "scale", "low"),
+    [
+        (1920, Fraction(4), 480),
+        (1080, Fraction(4), 272),
+        (1080, Fraction(1), 1080),
+        (1078, Fraction(1), 1080),
+        (854, Fraction(1), 856),
+        (854, Fraction(2), 428),
+        (1, Fraction(8), 4),
+    ],
+)
+def test_low_sizes_are_multiples_of_four(high: int, scale: Fraction, low: int) -> None:
+    assert low_size(high, scale) == low
+
+
+def test_nearest_allowed_sizes() -> None:
+    assert nearest_allowed_sizes(270) == (268, 272)
+    assert nearest_allowed_sizes(2) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "length"),
+    [(Fraction(1, 2), 4), (Fraction(2), 0), (Fraction(2), MAX_GROUP_LENGTH + 1)],
+)
+def test_impossible_timelines_are_refused(ratio: Fraction, length: int) -> None:
+    with pytest.raises(ValueError, match=r"time factor must be|gop must be"):
+        Timeline(ratio, length)
+
+
+@given(timelines, st.integers(0, 10**12))
+def test_groups_hold_the_frames_whose_centre_lies_in_their_span(
+    timeline: Timeline, low: int
+) -> None:
+    first = timeline.high_begin(low)
+    assert Fraction(2 * first + 1, 2) >= low * timeline.ratio
+    assert first == 0 or Fraction(2 * first - 1, 2) < low * timeline.ratio
+
+
+@given(timelines, st.integers(1, 400))
+def test_downsample_groups_cover_the_clip_once(timeline: Timeline, high_count: int) -> None:
+    table = timeline.downsample_table(high_count)
+    lows = int(table.output_begin[-1])
+    assert table.source_begin[0] == 0
+    assert table.source_begin[-1] == high_count
+    assert (np.diff(table.source_begin) > 0).all()
+    assert (np.diff(table.output_begin) > 0).all()
+    # The tail is filled up to whole low-rate frames, with less than one of them.
+    assert timeline.high_begin(lows) == high_count + table.source_tail
+    assert lows == 1 or timeline.high_begin(lows - 1) < high_count
+
+
+@given(timelines, st.integers(1, 400))
+def test_low_frames_show_a_frame_of_their_group(timeline: Timeline, high_count: int) -> None:
+    table = timeline.downsample_table(high_count)
+    group = np.searchsorted(table.output_begin, np.arange(table.output_begin[-1]), "right") - 1
+    assert (table.nearest_source >= table.source_begin[group]).all()
+    assert (table.nearest_source < table.source_begin[group + 1]).all()
+    for low, shown in enumerate(table.nearest_source):
+        assert shown == timeline.shown(low, high_count)
+
+
+@given(timelines, st.integers(1, 400))
+def test_upsample_forms_the_groups_of_downsample(timeline: Timeline, high_count: int) -> None:
+    down = timeline.downsample_table(high_count)
+    lows = int(down.output_begin[-1])
+    up = timeline.upsample_table(lows, length=high_count)
+    np.testing.assert_array_equal(up.source_begin, down.output_begin)
+    np.testing.assert_array_equal(up.output_begin, down.source_begin)
+    assert up.output_tail == down.source_tail
+    assert (up.source_head, up.source_tail, up.output_head) == (0, 0, 0)
+
+
+@given(timelines, st.integers(1, 100), st.data())
+def test_a_trimmed_clip_keeps_the_groups(
+    timeline: Timeline, low_count: int, data: st.DataObject
+) -> None:
+    phase = data.draw(st.integers(0, low_count - 1))
+    end = data.draw(st.integers(phase + 1, low_count))
+    whole = timeline.upsample_table(low_count)
+    part = timeline.upsample_table(end - phase, phase)
+    origin = timeline.high_begin(phase)
+    # Every group's beginning inside the part is one of the whole clip's.
+    assert set((part.source_begin[1:-1] + phase).tolist()) <= set(whole.source_begin.tolist())
+    assert set((part.output_begin[1:-1] + origin).tolist()) <= set(whole.output_begin.tolist())
+    # Head and what is there make up the group that the whole clip has.
+    first_low = phase - part.source_head
+    assert first_low % timeline.group_length == 0
+    assert origin - part.output_head == timeline.high_begin(first_low)
+    inside = (part.nearest_source >= 0) & (part.nearest_source < end - phase)
+    assert inside.all()
+
+
+@given(timelines, st.integers(1, 100), st.data())
+def test_length_cuts_the_end(timeline: Timeline, low_count: int, data: st.DataObject) -> None:
+    span = timeline.high_begin(low_count)
+    length = data.draw(st.integers(1, span))
+    table = timeline.upsample_table(low_count, length=length)
+    assert table.output_begin[-1] == length
+    assert len(table.nearest_source) == length
+    assert (np.diff(table.output_begin) > 0).all()
+    last_low = int(table.source_begin[-1])
+    assert timeline.high_begin(last_low) == length + table.output_tail
+    with pytest.raises(ValueError, match=f"length must be 1 to {span}"):
+        timeline.upsample_table(low_count, length=span + 1)
+
+
+def test_huge_terms_stay_exact() -> None:
+    ratio = Fraction(2**40 + 1, 2**40 - 1)
+    timeline = Timeline(ratio, 4)
+    table = timeline.upsample_table(9)
+    assert table.output_begin.tolist() == [0, 4, 8, 9]
+    assert table.nearest_source.tolist() == list(range(9))
+
+
+def test_nearest_frame_properties_at_twice_the_rate() -> None:
+    table = Timeline(Fraction(2), 4).upsample_table(5, length=9)
+    assert table.nearest_source.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4]
