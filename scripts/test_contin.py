@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
@@ -16,6 +17,9 @@ from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import find_scenes
 from vs_cvrs.timeline import choose_group_length, snap_rate
 
+_WINDOW = 8
+_PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+
 
 def main(
     datapath: report.DataPath,
@@ -27,13 +31,16 @@ def main(
     ] = "1",
     scales: Annotated[
         str | None,
-        typer.Option(metavar="N,N,...", help="Several of them: 1,1.5,2; not with --scale-factor."),
+        typer.Option(
+            metavar="N,N,...", help="Several of them, in place of --scale-factor: 1,1.5,2."
+        ),
     ] = None,
     fps_in: Annotated[
         str | None, typer.Option(help="Frame rate of the scenes: 30, 23.976, 24000/1001.")
     ] = None,
     fps_out: Annotated[
-        str | None, typer.Option(help="Frame rate to go down to; with --fps-in, no --time-factor.")
+        str | None,
+        typer.Option(help="Frame rate to go down to; with --fps-in, in place of --time-factor."),
     ] = None,
     window: Annotated[
         int | None,
@@ -43,7 +50,7 @@ def main(
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw clip PSNR over the space factor, as PNG or SVG.")
+        Path | None, typer.Option(help="Draw clip PSNR over the space factor, as PNG, SVG or PDF.")
     ] = None,
     device: report.Device = "auto",
     json_path: report.JsonPath = None,
@@ -61,22 +68,24 @@ def main(
         ]
         if window is not None:
             report.check_window(window)
+        if plot is not None:
+            _check_plot(plot)
         place = scoring.open_device(device)
         scenes = find_scenes(datapath, outputpath)
         for scale in factors:
             Protocol(ratio, scale).check(scenes)
+        models = {scale: scoring.load_model(weight, ratio, scale, place) for scale in factors}
         results: dict[Fraction, dict[str, scoring.Scores]] = {}
         floors: dict[Fraction, dict[str, float]] = {}
         with report.progress_bar() as progress:
             total = sum(len(s.frames) for s in scenes)
-            for scale in factors:
-                model = scoring.load_model(weight, ratio, scale, place)
+            for scale, model in models.items():
                 if by_rate:
                     preferred = model.group_length if window is None else round(window / ratio)
                     length = choose_group_length(ratio, max(1, preferred))
                     protocol = Protocol(ratio, scale, None, length)
                 else:
-                    protocol = Protocol(ratio, scale, 8 if window is None else window)
+                    protocol = Protocol(ratio, scale, window or _WINDOW)
                 task = progress.add_task(f"space {float(scale):g}x", total=total)
                 results[scale] = scoring.evaluate(
                     model,
@@ -99,6 +108,7 @@ def main(
                 "device": report.describe_device(place),
                 "weight": weight,
                 "time_factor": str(ratio),
+                "window": window,
                 "per_scale": [
                     {"scale_factor": str(scale), **_report(list(scores.items()), floors[scale])}
                     for scale, scores in results.items()
@@ -107,6 +117,13 @@ def main(
             report.write_json(json_path, content)
         if plot is not None:
             _draw(plot, ratio, results, floors)
+
+
+def _check_plot(path: Path) -> None:
+    if path.suffix.lower() not in _PLOT_SUFFIXES:
+        raise EvaluationError(f"--plot must end in {', '.join(_PLOT_SUFFIXES)}, got {path}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise EvaluationError("--plot needs matplotlib: pip install matplotlib")
 
 
 def _ratio(time_factor: str, fps_in: str | None, fps_out: str | None) -> tuple[Fraction, bool]:
@@ -157,10 +174,8 @@ def _draw(
     floors: Mapping[Fraction, Mapping[str, float]],
 ) -> None:
     """Clip PSNR over the space factor, solid, and that of blending, dashed; a colour per scene."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise EvaluationError("--plot needs matplotlib: pip install matplotlib") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     scales = sorted(results)
@@ -175,10 +190,7 @@ def _draw(
     axes.grid(alpha=0.3)
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        figure.savefig(path)
-    except ValueError as error:  # a name that ends in no picture format
-        raise EvaluationError(f"--plot: {error}") from error
+    figure.savefig(path)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def progress_bar() -> Progress:
 
 def table_console() -> Console:
     """Standard output, wide enough for a table where it is not a terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=140)
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def scores_table(
