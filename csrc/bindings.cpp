@@ -167,7 +167,8 @@ FilterPlan plan_filter(const std::string &name, const Values &clip, const Values
                                     .attr("plan")(name, to_dict(clip), to_dict(arguments), to_dict(properties));
         const py::object table = plan.attr("table");
         const auto indices = [&table](const char *field) {
-            return table.attr(field).attr("tolist")().cast<std::vector<std::int64_t>>();
+            const auto array = py::array_t<std::int64_t, py::array::c_style>(table.attr(field));
+            return std::vector<std::int64_t>(array.data(), array.data() + array.size());
         };
         const auto frames = [&table](const char *field) { return table.attr(field).cast<std::int64_t>(); };
         FilterPlan result;

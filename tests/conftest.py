@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vs_cvrs.transfer import cupy_version
+
+TESTS = Path(__file__).resolve().parent
+
+TINY_CONV: dict[str, Any] = {
+    "block_num": 1,
+    "down_opt": {"mid_channels": 4, "three_D_res_num": 1, "kernel_size": [3, 3, 3]},
+    "up_opt": {"mid_channels": 8, "three_D_res_num": 1, "fuse_channels": 4},
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available() and cupy_version() is not None:
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device and CuPy"))
+
+
+@pytest.fixture(scope="session")
+def save_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Saves an untrained model: save_model(architecture, options, seed) -> file."""
+    from vs_cvrs import checkpoint
+    from vs_cvrs.model import build
+
+    def save(architecture: str, options: dict[str, Any], seed: int = 0, name: str = "m") -> Path:
+        path = tmp_path_factory.mktemp("models") / f"{name}.safetensors"
+        torch.manual_seed(seed)
+        checkpoint.save(path, build(architecture, options), {})
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def nearest_model(save_model: Callable[..., Path]) -> Path:
+    return save_model("nearest", {}, name="nearest")
+
+
+@pytest.fixture(scope="session")
+def conv_model(save_model: Callable[..., Path]) -> Path:
+    return save_model("conv", TINY_CONV, name="conv")
+
+
+@pytest.fixture
+def before_stage(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], None]], None]:
+    """Sets what the nearest model calls before each of its stages."""
+    import doubles
+
+    def set_hook(hook: Callable[[str], None]) -> None:
+        monkeypatch.setattr(doubles.NearestModel, "before_stage", staticmethod(hook))
+
+    return set_hook
+
+
+@pytest.fixture(scope="session")
+def vapoursynth_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which vspipe finds this Python and its configuration."""
+    bin_dir = str(Path(sys.executable).parent)
+    config = tmp_path_factory.mktemp("config")
+    env = os.environ | {
+        "PATH": os.pathsep.join([bin_dir, os.environ.get("PATH", "")]),
+        "XDG_CONFIG_HOME": str(config),
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+    }
+    subprocess.run(["vapoursynth", "config"], env=env, check=True, capture_output=True, timeout=120)
+    return env
+
+
+@pytest.fixture
+def write_script(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a VapourSynth script that begins with the usual imports."""
+
+    def write(body: str) -> Path:
+        path = tmp_path / "script.vpy"
+        path.write_text(f"import vapoursynth as vs\nfrom clips import *\n{body}\n")
+        return path
+
+    return write

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import clips
+import numpy as np
+import pytest
+import torch
+
+from vs_cvrs import session as session_module
+from vs_cvrs.session import Session, find_open, open_session, resolve_device
+from vs_cvrs.transfer import CpuTransfer, open_transfer
+
+SetHook = Callable[[Callable[[str], None]], None]
+
+
+@pytest.fixture
+def session(nearest_model: Path) -> Session:
+    return open_session(nearest_model, "cpu", "auto")
+
+
+def shown(high: clips.Array) -> clips.Array:
+    """The low-rate frames that the nearest model makes of pairs of 8-bit frames."""
+    return 255 - high[1::2]
+
+
+def test_encode_and_decode_8_bit(session: Session) -> None:
+    high = clips.pictures(8)
+    low = np.empty((4, *high.shape[1:]), np.uint8)
+    session.encode(high, low)
+    np.testing.assert_array_equal(low, shown(high))
+    restored = np.empty_like(high)
+    session.decode(low, restored)
+    np.testing.assert_array_equal(restored, np.repeat(high[1::2], 2, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits", "top"),
+    [(np.uint16, 10, 1023), (np.uint16, 16, 65535), (np.float16, 16, 1), (np.float32, 32, 1)],
+)
+def test_other_sample_types(session: Session, dtype: Any, bits: int, top: int) -> None:
+    eight = clips.pictures(4)
+    exact = eight / 255 * top
+    high = (np.round(exact) if top > 1 else exact).astype(dtype)
+    low8 = np.empty((2, *high.shape[1:]), np.uint8)
+    session.encode(high, low8, bits)
+    np.testing.assert_array_equal(low8, shown(eight))
+    # The same low-rate frames in this type: rounded to 8-bit levels, they restore the same.
+    low = (np.round(low8 / 255 * top) if top > 1 else low8 / 255 * top).astype(dtype)
+    restored = np.empty_like(high)
+    session.decode(low, restored, bits)
+    wanted = np.repeat(high[1::2], 2, axis=0)
+    if top > 1:
+        np.testing.assert_array_equal(restored, wanted)
+    else:
+        np.testing.assert_allclose(restored, wanted, atol=1e-3 if bits == 16 else 1e-6)
+
+
+def test_integers_are_rounded_and_clamped() -> None:
+    x = torch.tensor([-0.2, 0.4980, 0.4981, 1.3]).reshape(1, 1, 1, 1, 4).expand(1, 3, 1, 1, 4)
+    made = session_module._from_model(x, np.dtype(np.uint8), 8)
+    assert made[0, 0, 0].tolist() == [0, 127, 127, 255]
+
+
+def test_cpu_transfer_shares_memory() -> None:
+    transfer = open_transfer(torch.device("cpu"))
+    assert isinstance(transfer, CpuTransfer)
+    frames = transfer.allocate(24).reshape(2, 3, 2, 2)
+    tensor = transfer.load(frames)
+    frames[1, 2, 1, 0] = 77
+    assert tensor[1, 2, 1, 0] == 77
+
+
+def test_sessions_are_shared_and_released(nearest_model: Path) -> None:
+    first = open_session(nearest_model, "cpu", "fp32")
+    assert open_session(nearest_model, "auto", "auto") is first
+    assert open_session(nearest_model, "cpu", "bf16") is not first
+    assert find_open(first.checksum) == nearest_model
+    threads = {t for t in threading.enumerate() if t.name.startswith("cvrs-session")}
+    assert threads
+    del first
+    gc.collect()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert not session_module._sessions
+
+
+def test_a_changed_file_is_a_new_session(save_model: Callable[..., Path]) -> None:
+    path = save_model("nearest", {})
+    first = open_session(path, "cpu", "auto")
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    assert open_session(path, "cpu", "auto") is not first
+
+
+def test_reduced_precision_spares_the_imsm(nearest_model: Path, before_stage: SetHook) -> None:
+    seen: dict[str, bool] = {}
+    before_stage(lambda stage: seen.update({stage: torch.is_autocast_enabled("cpu")}))
+    session = open_session(nearest_model, "cpu", "bf16")
+    high = clips.pictures(4)
+    low = np.empty((2, *high.shape[1:]), np.uint8)
+    session.encode(high, low)
+    session.decode(low, high)
+    assert seen == {"downsample": True, "embed": False, "extract": False, "upsample": True}
+
+
+def test_one_group_at_a_time_from_many_threads(session: Session) -> None:
+    def work(seed: int) -> bool:
+        high = clips.pictures(8, seed=seed)
+        low = np.empty((4, *high.shape[1:]), np.uint8)
+        session.encode(high, low)
+        return bool((low == shown(high)).all())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(40)))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried"),
+            "out of memory on cpu for a group of",
+        ),
+        (MemoryError(), "out of memory on cpu for a group of 8 frames of 32x24: use a smaller gop"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            "use a smaller gop or smaller",
+        ),
+        (RuntimeError("something else"), "something else"),
+    ],
+)
+def test_a_failure_is_told_and_forgotten(
+    session: Session, before_stage: SetHook, error: Exception, message: str
+) -> None:
+    def fail(stage: str) -> None:
+        raise error
+
+    high = clips.pictures(8)
+    low = np.empty((4, *high.shape[1:]), np.uint8)
+    before_stage(fail)
+    with pytest.raises(RuntimeError, match=message):
+        session.encode(high, low)
+    before_stage(lambda stage: None)
+    session.encode(high, low)
+    np.testing.assert_array_equal(low, shown(high))
+
+
+def test_numbers_that_are_not_finite_are_an_error(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    high = clips.pictures(2)
+    low = np.empty((1, *high.shape[1:]), np.uint8)
+    with monkeypatch.context() as patch:
+        patch.setattr(session.model, "embed", lambda latent: latent * float("nan"))
+        with pytest.raises(RuntimeError, match="numbers that are not finite"):
+            session.encode(high, low)
+    session.encode(high, low)
+    np.testing.assert_array_equal(low, shown(high))
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cpu:0", "", "cuda:-1"])
+def test_unknown_devices(device: str) -> None:
+    with pytest.raises(ValueError, match="device must be auto, cpu, cuda or cuda:N, got"):
+        resolve_device(device)
+
+
+def test_cuda_asked_for_and_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="device cuda:1 is asked for, but PyTorch finds no CUDA"):
+        resolve_device("cuda:1")
+    assert resolve_device("auto") == torch.device("cpu")
+
+
+def test_cuda_without_cupy(monkeypatch: pytest.MonkeyPatch, nearest_model: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match=r"needs CuPy, which is absent; .*vs-cvrs\[cuda"):
+        open_session(nearest_model, "cuda", "auto")
+    assert resolve_device("auto") == torch.device("cpu")
+    with pytest.raises(RuntimeError, match="there are only cuda:0 to 0"):
+        resolve_device("cuda:1")
+
+
+def test_bad_precision_and_missing_file(nearest_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="precision must be one of auto, fp32, fp16, bf16, got"):
+        open_session(nearest_model, "cpu", "fp8")
+    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors does not exist"):
+        open_session(tmp_path / "gone.safetensors", "cpu", "auto")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32])
+def test_cuda_transfer_moves_frames_unchanged(dtype: Any) -> None:
+    transfer = open_transfer(torch.device("cuda", 0))
+    size = 4 * 3 * 24 * 32 * np.dtype(dtype).itemsize
+    source, target = (transfer.allocate(size).view(dtype).reshape(4, 3, 24, 32) for _ in range(2))
+    source[:] = clips.pictures(4)
+    for _ in range(3):
+        on_device = transfer.load(source)
+        assert on_device.is_cuda
+        assert on_device.element_size() == np.dtype(dtype).itemsize
+        transfer.store(on_device, target)
+        np.testing.assert_array_equal(target, source)
+        source[:] = source[::-1].copy()
+
+
+@pytest.mark.gpu
+def test_cuda_group_buffers_are_pinned() -> None:
+    transfer = open_transfer(torch.device("cuda", 0))
+    assert torch.from_numpy(transfer.allocate(4096)).is_pinned()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 0), ("fp16", 2), ("bf16", 8)])
+def test_cuda_gives_what_the_cpu_gives(conv_model: Path, precision: str, tolerance: int) -> None:
+    cpu = open_session(conv_model, "cpu", "fp32")
+    cuda = open_session(conv_model, "cuda", precision)
+    high = clips.pictures(8)
+    low_cpu, low_cuda = (np.empty((4, *high.shape[1:]), np.uint8) for _ in range(2))
+    cpu.encode(high, low_cpu)
+    cuda.encode(high, low_cuda)
+    difference = np.abs(low_cpu.astype(int) - low_cuda)
+    assert difference.max() <= tolerance + 1
+    assert (difference > tolerance).mean() < 1e-3  # a rounding may fall to the other side
+    again = np.empty_like(low_cuda)
+    cuda.encode(high, again)
+    np.testing.assert_array_equal(again, low_cuda)

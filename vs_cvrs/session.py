@@ -1,0 +1,258 @@
+"""Sessions: a model on a device, shared by all filters that use it.
+
+Data's way through a session: group buffer -> transfer in -> model -> transfer out -> group buffer.
+A session works in one thread of its own, one group at a time, so that PyTorch keeps one pool of
+helper threads however many threads ask, and a device sees one group at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vs_cvrs import checkpoint
+from vs_cvrs.model.base import CvrsModel, round_to_8bit
+from vs_cvrs.transfer import cupy_version, open_transfer
+
+__all__ = ["PRECISIONS", "Session", "find_open", "open_session", "resolve_device"]
+
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+"""What the down and up networks compute in; the IMSM always computes in float32."""
+
+_DTYPES = {
+    np.dtype(np.uint8): torch.uint8,
+    np.dtype(np.uint16): torch.uint16,
+    np.dtype(np.float16): torch.float16,
+    np.dtype(np.float32): torch.float32,
+}
+
+# PyTorch's CPU allocator, the CUDA runtime and cuDNN say it in plain RuntimeErrors.
+_MEMORY_SIGNS = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+Frames = npt.NDArray[Any]
+"""(frames, 3, height, width), planar RGB, C-contiguous; uint8, uint16, float16 or float32."""
+
+
+class Session:
+    """A model on a device. Thread-safe; use `open_session` to get one.
+
+    Attributes:
+        name: the model's file or folder name, without the suffix.
+        checksum: of the model's weights.
+        model: on the session's device, in evaluation mode; not to be changed.
+    """
+
+    def __init__(self, path: Path, device: torch.device, precision: str) -> None:
+        loaded = checkpoint.load(path)
+        self.path = path
+        self.name = path.stem if path.is_file() else path.name
+        self.checksum: str = loaded.checksum
+        self.model: CvrsModel = loaded.model
+        self.device = device
+        self._transfer = open_transfer(device)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="cvrs-session")
+        self.model.convolution_dtype = PRECISIONS[precision]
+        self._guard(f"model {self.name}", lambda: self._run(lambda: self.model.to(device)))
+
+    def allocate(self, size: int) -> npt.NDArray[np.uint8]:
+        """A group buffer of ``size`` bytes, of memory that suits the device."""
+        return self._guard(f"a group buffer of {size} bytes", lambda: self._transfer.allocate(size))
+
+    def encode(self, high: Frames, low: Frames, bits: int = 16) -> None:
+        """Make the low-rate frames of a group.
+
+        Args:
+            high: the high-rate frames.
+            low: written; uint8.
+            bits: of the samples in ``high`` where that is uint16: 9 to 16.
+
+        Raises:
+            RuntimeError: out of memory, or the model gives numbers that are not finite.
+        """
+
+        def work() -> None:
+            frames = _to_model(self._transfer.load(high), bits)
+            made = self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
+            self._transfer.store(_from_model(made, np.dtype(np.uint8), 8), low)
+
+        self._compute(work, high)
+
+    def decode(self, low: Frames, high: Frames, bits: int = 16) -> None:
+        """Restore the high-rate frames of a group.
+
+        Low-rate samples are levels of 8 bits whatever type they come in, and are rounded to them.
+
+        Args:
+            low: the low-rate frames.
+            high: written; of any of the types.
+            bits: of the samples where an array is uint16: 9 to 16.
+
+        Raises:
+            RuntimeError: out of memory, or the model gives numbers that are not finite.
+        """
+
+        def work() -> None:
+            frames = _to_model(self._transfer.load(low), bits)
+            if low.dtype != np.uint8:
+                frames = round_to_8bit(frames)
+            made = self.model.decode(frames, (high.shape[0], high.shape[2], high.shape[3]))
+            self._transfer.store(_from_model(made, high.dtype, bits), high)
+
+        self._compute(work, low)
+
+    def _compute(self, work: Callable[[], None], frames: Frames) -> None:
+        count, _, height, width = frames.shape
+        self._guard(f"a group of {count} frames of {width}x{height}", lambda: self._run(work))
+
+    def _run(self, work: Callable[[], object]) -> None:
+        def in_context() -> None:
+            with torch.inference_mode(), _device_context(self.device):
+                work()
+
+        self._worker.submit(in_context).result()
+
+    def _guard[T](self, what: str, work: Callable[[], T]) -> T:
+        """Run ``work``; say what to do when memory runs out."""
+        try:
+            return work()
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Only here has the error's traceback let go of the group's tensors.
+        self._transfer.release_memory()
+        advice = "use a smaller gop or smaller frames"
+        if self.device.type == "cuda":
+            advice += ', precision="fp16", or device="cpu"'
+        raise RuntimeError(f"out of memory on {self.device} for {what}: {advice}")
+
+
+@contextlib.contextmanager
+def _device_context(device: torch.device) -> Iterator[None]:
+    if device.type != "cuda":
+        yield
+        return
+    # The same numbers every time: no search for the fastest algorithm, no TF32 in what is float32.
+    exact = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    with torch.cuda.device(device), exact:
+        yield
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of PyTorch, CuPy or NumPy means that memory ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True  # CuPy's is a MemoryError too
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS)
+
+
+def _to_model(frames: Tensor, bits: int) -> Tensor:
+    """(T, 3, H, W) as stored to (1, 3, T, H, W) float32 in 0..1."""
+    top = {torch.uint8: 255.0, torch.uint16: 2.0**bits - 1.0}.get(frames.dtype, 1.0)
+    x = frames.to(torch.float32)
+    if top != 1.0:
+        x = x / top
+    return x.permute(1, 0, 2, 3).unsqueeze(0)
+
+
+def _from_model(x: Tensor, dtype: np.dtype[Any], bits: int) -> Tensor:
+    """(1, 3, T, H, W) to (T, 3, H, W) as stored: integers rounded, floating point as it is."""
+    x = x.squeeze(0).permute(1, 0, 2, 3)
+    if not bool(torch.isfinite(x.sum())):
+        raise RuntimeError("the model gave numbers that are not finite; its weights are damaged")
+    if dtype.kind == "u":
+        top = 255.0 if dtype.itemsize == 1 else 2.0**bits - 1.0
+        x = x.mul(top).round_().clamp_(0.0, top)
+    return x.to(_DTYPES[dtype], memory_format=torch.contiguous_format)
+
+
+_sessions: weakref.WeakValueDictionary[tuple[Any, ...], Session] = weakref.WeakValueDictionary()
+_opening = threading.Lock()
+
+
+def open_session(path: Path, device: str, precision: str) -> Session:
+    """The session for a model file, device and precision; one for all who ask for the same.
+
+    It lives as long as somebody holds it. A file that has changed gives a new session.
+
+    Args:
+        path: a model file of ours, or a checkpoint folder in the authors' layout.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "auto" (fp16 on CUDA, fp32 else), "fp32", "fp16" or "bf16".
+
+    Raises:
+        ValueError: unknown device or precision, or a checkpoint that does not load.
+        OSError: the file is missing or cannot be read.
+        RuntimeError: the device is absent, CuPy is absent for a CUDA device, or out of memory.
+    """
+    on = resolve_device(device)
+    if precision == "auto":
+        precision = "fp16" if on.type == "cuda" else "fp32"
+    if precision not in PRECISIONS:
+        names = ", ".join(["auto", *PRECISIONS])
+        raise ValueError(f"precision must be one of {names}, got {precision!r}")
+    if not path.exists():
+        raise FileNotFoundError(f"model {path} does not exist")
+    path = path.resolve()
+    key = (path, _stamp(path), on, precision)
+    with _opening:
+        session = _sessions.get(key)
+        if session is None:
+            session = _sessions[key] = Session(path, on, precision)
+    return session
+
+
+def find_open(checksum: str) -> Path | None:
+    """The file of an open session whose weights have this checksum."""
+    with _opening:
+        return next((s.path for s in _sessions.values() if s.checksum == checksum), None)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that a name stands for; "auto" is the first CUDA device where CuPy is there too.
+
+    Raises:
+        ValueError: the name is none of "auto", "cpu", "cuda", "cuda:N".
+        RuntimeError: there is no such CUDA device.
+    """
+    if device == "auto":
+        usable = torch.cuda.is_available() and cupy_version() is not None
+        return torch.device("cuda", 0) if usable else torch.device("cpu")
+    kind, colon, index = device.partition(":")
+    if kind == "cpu" and not colon:
+        return torch.device("cpu")
+    if kind != "cuda" or (colon and not (index.isascii() and index.isdigit())):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
+    if not torch.cuda.is_available():
+        raise RuntimeError(f"device {device} is asked for, but PyTorch finds no CUDA device here")
+    count = torch.cuda.device_count()
+    if colon and int(index) >= count:
+        raise RuntimeError(
+            f"device {device} is asked for, but there are only cuda:0 to {count - 1}"
+        )
+    return torch.device("cuda", int(index) if colon else 0)
+
+
+def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
+    """Changes when a model file, or a file of a model folder, changes. Raises OSError."""
+    files = sorted(path.glob("*/*.*")) if path.is_dir() else [path]
+    return tuple((s.st_mtime_ns, s.st_size) for s in (file.stat() for file in files))
