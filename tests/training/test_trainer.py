@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from vs_cvrs import checkpoint
+from vs_cvrs.training.config import ConfigError, load_config
+from vs_cvrs.training.trainer import straight_through_round
+
+TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A run of seconds: two stages, moving stills, one validation scene."""
+    rng = np.random.default_rng(0)
+    stills, scene = tmp_path / "stills", tmp_path / "validation" / "scene"
+    stills.mkdir()
+    scene.mkdir(parents=True)
+    for n in range(2):
+        noise = Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+        noise.resize((300, 280), Image.Resampling.BICUBIC).save(stills / f"{n}.png")
+    picture = Image.open(stills / "0.png")
+    for n in range(7):
+        picture.crop((2 * n, n, 2 * n + 48, n + 32)).save(scene / f"im{n + 1}.png")
+    path = tmp_path / "tiny.yaml"
+    settings = {
+        "name": "tiny",
+        "architecture": "lite",
+        "options": {"width": 8, "down_blocks": "h", "up_blocks": "h", "cells": 1, "hidden": 8},
+        "data": {"videos": [], "stills": ["stills"], "validation": ["validation"]},
+        "ema": 0.9,
+        "validate_every": 10,
+        "save_every": 4,
+        "stages": [
+            {"train": "rescaler", "steps": 10, "batch": 2, "crop": 16, "precision": "fp32"},
+            {
+                "steps": 20,
+                "batch": 2,
+                "crop": 24,
+                "precision": "fp32",
+                "loss": {"restoration": "charbonnier", "latent": 0.1},
+            },
+        ],
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(TRAIN), *map(str, arguments)]
+
+
+def test_a_killed_run_ends_like_an_undisturbed_one(config: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "runs" / "whole", tmp_path / "runs" / "killed"
+    subprocess.run(command(config, "--run", whole), check=True, timeout=120, capture_output=True)
+
+    process = subprocess.Popen(command(config, "--run", killed), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (killed / "state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    assert torch.load(killed / "state.pt", weights_only=True)["step"] < 30
+    resumed = subprocess.run(
+        command(config, "--resume", killed), check=True, timeout=120, capture_output=True, text=True
+    )
+    assert "step 30" in resumed.stdout
+
+    states = [torch.load(run / "state.pt", weights_only=True) for run in (whole, killed)]
+    for name, weight in states[0]["average"].items():
+        assert torch.equal(weight, states[1]["average"][name]), name
+    assert states[0]["history"][-1]["clip_psnr"] == states[1]["history"][-1]["clip_psnr"]
+
+    for file in ("tiny.safetensors", "best.safetensors", "curves.png", "summary.md"):
+        assert (killed / file).stat().st_size > 0
+    assert "| 30 |" in (killed / "summary.md").read_text()
+    loaded = checkpoint.load(killed / "tiny.safetensors")
+    assert loaded.model.architecture == "lite"
+    assert list((killed / "tensorboard").iterdir())
+
+    again = subprocess.run(command(config, "--run", killed), capture_output=True, text=True)
+    assert again.returncode == 2
+    assert again.stderr.startswith("train: ")
+    assert "--resume" in again.stderr
+
+
+def test_sigterm_saves_and_ends(config: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config.read_text())
+    settings["stages"][0]["steps"] = 100000
+    config.write_text(yaml.safe_dump(settings))
+    run = tmp_path / "runs" / "stopped"
+    process = subprocess.Popen(command(config, "--run", run), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (run / "state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    before = torch.load(run / "state.pt", weights_only=True)["step"]
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    assert torch.load(run / "state.pt", weights_only=True)["step"] >= before
+
+
+def test_rounding_is_real_forwards_and_straight_through_backwards() -> None:
+    x = torch.tensor([-0.2, 0.1001, 0.7, 1.3], requires_grad=True)
+    rounded = straight_through_round(x)
+    assert (rounded * 255).tolist() == pytest.approx([0, 26, 178, 255], abs=1e-4)
+    rounded.sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages": [{"steps": 0}]}, r"stages\.0\.steps: .*greater than 0, got 0"),
+        ({"stages": [{"steps": 1, "crop": 30}]}, r"stages\.0\.crop: .*multiple of 4, got 30"),
+        ({"lerning_rate": 1}, "lerning_rate: Extra inputs"),
+        ({"ema": 1.0}, "ema: .*less than 1"),
+    ],
+)
+def test_wrong_settings_are_named(config: Path, change: dict[str, object], message: str) -> None:
+    settings = yaml.safe_load(config.read_text()) | change
+    config.write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match=message):
+        load_config(config)
+
+
+def test_bundled_configurations_are_valid() -> None:
+    folder = TRAIN.parents[1] / "vs_cvrs" / "training" / "configs"
+    found = sorted(folder.glob("*.yaml"))
+    assert found
+    for path in found:
+        assert load_config(path).name == path.stem
+
+
+def test_a_missing_run_is_named(config: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        command(config, "--resume", tmp_path / "nothing"), capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "holds no run to go on with" in result.stderr

@@ -1,0 +1,323 @@
+"""The light model: time 2x at full size, cheap enough for CPUs.
+
+The same three parts as the paper's model (Zhang & Chen, CVPR 2025) - down network, invertible
+steganography (IMSM), up network - with two economies. Time is folded into the batch, so that every
+convolution is two-dimensional; neighbouring frames meet by shifting some channels along time
+(temporal shift module, Lin et al., ICCV 2019), which costs no arithmetic. Pairs of high-rate frames
+are folded into channels, and all features live at half or quarter size.
+
+Feature tensors are (batch * low-rate frames, channels, height, width), channels last in memory.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vs_cvrs.model.base import CvrsModel, Size
+from vs_cvrs.timeline import SIZE_MULTIPLE
+
+__all__ = ["LiteModel"]
+
+_SLOPE = 0.1
+_SHIFT_FRACTION = 8
+_RESIDUAL_INIT = 0.1
+
+
+def fold(x: Tensor, frames: int, factor: int) -> Tensor:
+    """Fold ``frames`` consecutive frames and ``factor`` x ``factor`` pixels into channels.
+
+    (B, C, T, H, W) -> (B * T/frames, frames * factor^2 * C, H/factor, W/factor), channels last,
+    channel order (frame, dy, dx, c).
+    """
+    b, c, t, h, w = x.shape
+    x = x.reshape(b, c, t // frames, frames, h // factor, factor, w // factor, factor)
+    x = x.permute(0, 2, 4, 6, 3, 5, 7, 1)
+    x = x.reshape(b * t // frames, h // factor, w // factor, frames * factor * factor * c)
+    return x.permute(0, 3, 1, 2)
+
+
+def unfold(x: Tensor, groups: int, frames: int, factor: int) -> Tensor:
+    """Inverse of `fold`; ``groups`` is the batch size B that it gives back."""
+    n, channels, h, w = x.shape
+    c = channels // (frames * factor * factor)
+    x = x.permute(0, 2, 3, 1).reshape(groups, n // groups, h, w, frames, factor, factor, c)
+    x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)
+    return x.reshape(groups, c, n // groups * frames, h * factor, w * factor)
+
+
+def space_to_depth(x: Tensor) -> Tensor:
+    """Fold 2 x 2 pixels of a feature tensor into channels, order (dy, dx, c), channels last."""
+    n, c, h, w = x.shape
+    x = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h // 2, w // 2, 4 * c).permute(0, 3, 1, 2)
+
+
+def depth_to_space(x: Tensor) -> Tensor:
+    """Inverse of `space_to_depth`."""
+    n, c, h, w = x.shape
+    x = x.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h * 2, w * 2, c // 4).permute(0, 3, 1, 2)
+
+
+def shift_time(x: Tensor, groups: int) -> Tensor:
+    """Take an eighth of the channels from the previous frame and an eighth from the next.
+
+    Nothing crosses the ends of a group: there the missing frame counts as zeros.
+    """
+    n, c, h, w = x.shape
+    k = c // _SHIFT_FRACTION
+    v = x.permute(0, 2, 3, 1).reshape(groups, n // groups, h, w, c)
+    before = F.pad(v[:, :-1, ..., :k], (0, 0, 0, 0, 0, 0, 1, 0))
+    after = F.pad(v[:, 1:, ..., k : 2 * k], (0, 0, 0, 0, 0, 0, 0, 1))
+    v = torch.cat((before, after, v[..., 2 * k :]), dim=-1)
+    return v.reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def _activate(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, _SLOPE, inplace=True)
+
+
+def _conv3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
+    """3x3 convolution, He initialisation times ``gain``, zero bias."""
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.kaiming_normal_(conv.weight, a=_SLOPE)
+    with torch.no_grad():
+        conv.weight.mul_(gain)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(conv(shift_time(x)))), both 3x3."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = _conv3(width, width)
+        self.conv2 = _conv3(width, width, _RESIDUAL_INIT)
+
+    def forward(self, x: Tensor, groups: int) -> Tensor:
+        out: Tensor = x + self.conv2(_activate(self.conv1(shift_time(x, groups))))
+        return out
+
+
+class CoarseBlock(nn.Module):
+    """A residual block at half the trunk's size and twice its width: reach for larger motion."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(4 * width, 2 * width, 1)
+        self.conv = _conv3(2 * width, 2 * width)
+        self.expand = nn.Conv2d(2 * width, 4 * width, 1)
+        with torch.no_grad():
+            self.expand.weight.mul_(_RESIDUAL_INIT)
+
+    def forward(self, x: Tensor, groups: int) -> Tensor:
+        y = _activate(self.reduce(space_to_depth(x)))
+        y = _activate(self.conv(shift_time(y, groups)))
+        return x + depth_to_space(self.expand(y))
+
+
+_BLOCKS: dict[str, type[ResidualBlock | CoarseBlock]] = {"h": ResidualBlock, "q": CoarseBlock}
+
+
+class Trunk(nn.Module):
+    """A linear skip plus what residual blocks of ``width`` channels add to it.
+
+    The skip carries the picture and runs in float32 whatever type the convolutions run in: half
+    precision would cost a picture more than hiding does.
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int, blocks: str) -> None:
+        super().__init__()
+        self.first = _conv3(inputs, width)
+        self.blocks = nn.ModuleList(_BLOCKS[kind](width) for kind in blocks)
+        self.last = _conv3(width, outputs, _RESIDUAL_INIT)
+        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor, groups: int) -> Tensor:
+        features = _activate(self.first(x))
+        for block in self.blocks:
+            features = block(features, groups)
+        with torch.autocast(x.device.type, enabled=False):
+            base: Tensor = self.skip(x)
+        out: Tensor = base + self.last(features).float()
+        return out
+
+
+class CouplingNet(nn.Module):
+    """The function inside a coupling layer; starts as zero, so that the IMSM starts as identity."""
+
+    def __init__(self, inputs: int, outputs: int, hidden: int) -> None:
+        super().__init__()
+        self.conv1 = _conv3(inputs, hidden)
+        self.conv2 = _conv3(hidden, outputs, 0.0)
+
+    def forward(self, x: Tensor, groups: int) -> Tensor:
+        out: Tensor = self.conv2(shift_time(_activate(self.conv1(x)), groups))
+        return out.float()
+
+
+class CouplingCell(nn.Module):
+    """An invertible cell on the two halves of the channels.
+
+    forward: y1 = x1 + F(x2); s, g = H(y1); y2 = x2 * exp(tanh s) + g
+    inverse: s, g = H(y1); x2 = (y2 - g) * exp(-tanh s); x1 = y1 - F(x2)
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.f = CouplingNet(half, half, hidden)
+        self.h = CouplingNet(half, channels, hidden)
+
+    def forward(self, x1: Tensor, x2: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        y1 = x1 + self.f(x2, groups)
+        s, g = self.h(y1, groups).chunk(2, dim=1)
+        return y1, x2 * torch.exp(torch.tanh(s)) + g
+
+    def inverse(self, y1: Tensor, y2: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        s, g = self.h(y1, groups).chunk(2, dim=1)
+        x2 = (y2 - g) * torch.exp(-torch.tanh(s))
+        return y1 - self.f(x2, groups), x2
+
+
+class LiteImsm(nn.Module):
+    """Coupling cells on 4x4 pixels folded into 48 channels, halves swapped from cell to cell."""
+
+    _FOLD = 4
+
+    def __init__(self, cells: int, hidden: int) -> None:
+        super().__init__()
+        channels = 3 * self._FOLD**2
+        self.cells = nn.ModuleList(CouplingCell(channels, hidden) for _ in range(cells))
+        # One half holds the pixels of even columns, the other those of odd ones, so that each half
+        # has a neighbour in the other to predict it from.
+        index = torch.arange(channels)
+        order = torch.argsort(index // 3 % 2, stable=True)
+        self.order: Tensor
+        self.inverse_order: Tensor
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("inverse_order", torch.argsort(order), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = x.shape[0]
+        x1, x2 = fold(x, 1, self._FOLD)[:, self.order].chunk(2, dim=1)
+        for cell in self.cells:
+            x2, x1 = cell(x1, x2, groups)
+        return unfold(torch.cat((x1, x2), dim=1)[:, self.inverse_order], groups, 1, self._FOLD)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        groups = y.shape[0]
+        y1, y2 = fold(y, 1, self._FOLD)[:, self.order].chunk(2, dim=1)
+        for cell in reversed(self.cells):
+            assert isinstance(cell, CouplingCell)
+            y1, y2 = cell.inverse(y2, y1, groups)
+        return unfold(torch.cat((y1, y2), dim=1)[:, self.inverse_order], groups, 1, self._FOLD)
+
+
+class LiteModel(CvrsModel):
+    """Time 2x, space 1x, see the module's docstring.
+
+    The low-rate size is the high-rate one rounded up to multiples of 4; `downsample` repeats edge
+    pixels to get there and `upsample` cuts them off. An odd number of high-rate frames is filled up
+    with the last one.
+
+    Args:
+        width: channels of the features at half size.
+        down_blocks, up_blocks: residual blocks of the down and up network, a letter each:
+            "h" at half size, "q" at quarter size.
+        cells: coupling cells of the IMSM.
+        hidden: channels inside the coupling functions.
+        interlace: share of the second frame of a pair in every other pixel (checkerboard) of the
+            latent before training. The model begins as weakened interlacing, from which both frames
+            can be told apart at once, and learns from there to hide it.
+    """
+
+    architecture: ClassVar[str] = "lite"
+    time_factor = Fraction(2)
+    space_factor = Fraction(1)
+    group_length = 4
+
+    def __init__(
+        self,
+        width: int = 48,
+        down_blocks: str = "hh",
+        up_blocks: str = "hhhh",
+        cells: int = 2,
+        hidden: int = 32,
+        interlace: float = 1.0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("width", width), ("hidden", hidden)):
+            if not _SHIFT_FRACTION <= value <= 1024:
+                raise ValueError(f"{name} must be {_SHIFT_FRACTION} to 1024, got {value}")
+        for name, blocks in (("down_blocks", down_blocks), ("up_blocks", up_blocks)):
+            if not set(blocks) <= set(_BLOCKS) or len(blocks) > 64:
+                raise ValueError(f"{name} must be up to 64 letters of 'h', 'q', got {blocks!r}")
+        if not 0 <= cells <= 64:
+            raise ValueError(f"cells must be 0 to 64, got {cells}")
+        if not 0.0 <= interlace <= 1.0:
+            raise ValueError(f"interlace must be 0 to 1, got {interlace}")
+        self.options: dict[str, Any] = {
+            "width": width,
+            "down_blocks": down_blocks,
+            "up_blocks": up_blocks,
+            "cells": cells,
+            "hidden": hidden,
+            "interlace": interlace,
+        }
+        self.down = Trunk(24, 12, width, down_blocks)
+        self.imsm = LiteImsm(cells, hidden)
+        self.up = Trunk(12, 24, width, up_blocks)
+        pixel = torch.arange(12)
+        second = interlace * ((pixel // 3 + pixel // 6) % 2).float()
+        with torch.no_grad():
+            self.down.skip.weight.copy_(
+                torch.cat((torch.diag(1 - second), torch.diag(second)), dim=1)[..., None, None]
+            )
+            self.up.skip.weight.copy_(torch.eye(12).repeat(2, 1)[..., None, None])
+        for convolution in self.modules():
+            if isinstance(convolution, nn.Conv2d):
+                weight = convolution.weight.contiguous(memory_format=torch.channels_last)
+                convolution.weight = nn.Parameter(weight)
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> Self:
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise ValueError(f"options of a lite model: {error}") from error
+
+    def downsample(self, high: Tensor, size: Size) -> Tensor:
+        """(B, 3, T, H, W) to the latent (B, 3, ceil(T/2), H and W rounded up to multiples of 4)."""
+        b, _, t, h, w = high.shape
+        wanted = (-(-t // 2), *(-(-n // SIZE_MULTIPLE) * SIZE_MULTIPLE for n in (h, w)))
+        if size != wanted:
+            raise ValueError(f"a lite model makes {wanted} of {(t, h, w)}, not {size}")
+        padding = (0, size[2] - w, 0, size[1] - h, 0, 2 * size[0] - t)
+        if any(padding):
+            high = F.pad(high, padding, mode="replicate")
+        return unfold(self.down(fold(high, 2, 2), b), b, 1, 2)
+
+    def embed(self, latent: Tensor) -> Tensor:
+        low: Tensor = self.imsm(latent)
+        return low
+
+    def extract(self, low: Tensor) -> Tensor:
+        return self.imsm.inverse(low)
+
+    def upsample(self, latent: Tensor, size: Size) -> Tensor:
+        """Latent (B, 3, t, h, w) to (B, 3, T, H, W), T up to 2t, H and W up to h and w."""
+        b, _, t, h, w = latent.shape
+        if not all(0 < n <= m for n, m in zip(size, (2 * t, h, w), strict=True)):
+            raise ValueError(
+                f"a lite model makes at most {(2 * t, h, w)} of {(t, h, w)}, not {size}"
+            )
+        high = unfold(self.up(fold(latent, 1, 2), b), b, 2, 2)
+        return high[:, :, : size[0], : size[1], : size[2]]

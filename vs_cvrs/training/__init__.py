@@ -1,0 +1,1 @@
+"""Training: footage, losses, the loop, its configurations and its report."""

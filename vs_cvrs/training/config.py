@@ -1,0 +1,138 @@
+"""What a training run is told: a YAML file, checked against these models before anything starts."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+
+__all__ = ["ConfigError", "DataConfig", "LossConfig", "Stage", "TrainingConfig", "load_config"]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Ratio = Annotated[Fraction, BeforeValidator(lambda value: Fraction(str(value))), Field(ge=1)]
+
+
+class ConfigError(ValueError):
+    """A training configuration that cannot be used; the message is one sentence."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Strict):
+    """Where the footage is and how it is varied.
+
+    Attributes:
+        videos, stills, validation: folders, relative to the configuration file. Validation holds
+            folders of PNG frames, one per scene, at any depth.
+        halve_from_width: videos at least this wide are halved (area), which removes most of their
+            own compression noise.
+        stills_share: share of samples that are moving crops over stills.
+        cut_share: share of samples with a scene cut somewhere in the group.
+        motion_share: share of samples chosen as the liveliest of several candidate crops.
+        still_share: share of samples in which nothing moves.
+    """
+
+    videos: list[Path]
+    stills: list[Path]
+    validation: list[Path]
+    halve_from_width: PositiveInt = 640
+    stills_share: Share = 0.25
+    cut_share: Share = 0.08
+    motion_share: Share = 0.5
+    still_share: Share = 0.02
+
+
+class LossConfig(_Strict):
+    """Weights and shapes of the losses, see `vs_cvrs.training.losses`.
+
+    Attributes:
+        restoration: "charbonnier", or "psnr" for the logarithm of each clip's mean squared error.
+        low_rate: weight of the low-rate frames' fidelity.
+        low_rate_psnr: dB up to which that fidelity is pushed at full weight (psnr form only);
+            it begins at low_rate_psnr_start and rises linearly over the share low_rate_ramp of
+            the stage, since frames held close from the start leave nothing to hide motion in.
+        low_rate_beyond: weight that remains above that.
+        latent: weight of the latent's recovery through the IMSM and the 8-bit frames.
+    """
+
+    restoration: Literal["charbonnier", "psnr"] = "psnr"
+    low_rate: float = 1.0
+    low_rate_psnr: float = 40.0
+    low_rate_psnr_start: float = 30.0
+    low_rate_ramp: Share = 0.0
+    low_rate_beyond: float = 0.05
+    latent: float = 0.0
+
+
+class Stage(_Strict):
+    """One stretch of training.
+
+    Attributes:
+        train: "rescaler" leaves the IMSM out, "imsm" trains nothing else, "joint" trains all.
+        steps: optimiser steps.
+        batch: clips per step; crop: their height and width; group: low-rate frames in each.
+        rate: peak learning rate; final_rate: what the cosine ends at; warmup: steps to the peak.
+        ratios, scales: time ratios and the range of space factors that clips are drawn from.
+        precision: "bf16" runs convolutions in bfloat16 (the couplings stay in float32).
+    """
+
+    train: Literal["rescaler", "imsm", "joint"] = "joint"
+    steps: PositiveInt
+    batch: PositiveInt = 6
+    crop: Annotated[int, Field(ge=16, multiple_of=4)] = 64
+    group: PositiveInt = 4
+    rate: float = 2e-3
+    final_rate: float = 1e-5
+    warmup: int = 200
+    ratios: list[Ratio] = [Fraction(2)]
+    scales: tuple[Ratio, Ratio] = (Fraction(1), Fraction(1))
+    precision: Literal["fp32", "bf16"] = "bf16"
+    loss: LossConfig = LossConfig()
+
+
+class TrainingConfig(_Strict):
+    """A whole run. ``name`` is the name of the weights it makes."""
+
+    name: str
+    architecture: str
+    options: dict[str, Any]
+    data: DataConfig
+    stages: list[Stage]
+    seed: int = 1
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    validate_every: PositiveInt = 1000
+    save_every: PositiveInt = 250
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Read and check a configuration; its data folders come back as absolute paths.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or holds a wrong or unknown setting.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = TrainingConfig.model_validate(raw)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']}, got {first['input']!r}") from error
+    folders = {
+        kind: [(path.parent / folder).resolve() for folder in getattr(config.data, kind)]
+        for kind in ("videos", "stills", "validation")
+    }
+    return config.model_copy(update={"data": config.data.model_copy(update=folders)})

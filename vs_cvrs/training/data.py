@@ -1,0 +1,289 @@
+"""Training footage: videos and stills in, random high-rate clips out.
+
+Every sample is drawn from a generator seeded with (seed, step, index), so that a run that was
+stopped goes on with exactly the clips it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import subprocess
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from vs_cvrs.ffmpeg import find_ffmpeg
+from vs_cvrs.timeline import Timeline, low_size
+from vs_cvrs.training.config import ConfigError, DataConfig, Stage
+
+__all__ = ["Batch", "ClipDataset", "Footage", "load_footage"]
+
+Frames = npt.NDArray[np.uint8]
+
+_VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".y4m"}
+_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+_CANDIDATES = 3
+_MAX_SPEED = 8.0  # pixels per high-rate frame; about what 448-wide footage shows
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Decoded material: videos as (frames, height, width, 3), stills as (height, width, 3)."""
+
+    videos: list[Frames]
+    stills: list[Frames]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """High-rate clips (batch, 3, T, H, W), float in 0..1, and what their low-rate frames are.
+
+    Attributes:
+        high: the clips.
+        low_size: (t, h, w) of their low-rate frames.
+        shown: indices of the high-rate frames that the low-rate frames show.
+    """
+
+    high: Tensor
+    low_size: tuple[int, int, int]
+    shown: list[int]
+
+
+def _decode(path: Path, halve_from_width: int, cache: Path) -> Frames:
+    """Decode a video to RGB once; later calls map the cached array into memory."""
+    stat = path.stat()
+    key = json.dumps([str(path), stat.st_size, stat.st_mtime_ns, halve_from_width])
+    cached = cache / f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npy"
+    if not cached.exists():
+        import imageio_ffmpeg
+
+        reader = imageio_ffmpeg.read_frames(str(path))
+        width, height = next(reader)["size"]
+        reader.close()
+        if width >= halve_from_width:
+            width, height = width // 2, height // 2
+        command = [find_ffmpeg(), "-v", "error", "-i", str(path), "-an", "-fps_mode", "passthrough"]
+        command += ["-vf", f"scale={width}:{height}:flags=area", "-pix_fmt", "rgb24"]
+        command += ["-f", "rawvideo", "-"]
+        decoded = subprocess.run(command, capture_output=True, check=False)
+        frames = np.frombuffer(decoded.stdout, dtype=np.uint8)
+        if decoded.returncode or frames.size == 0:
+            reason = decoded.stderr.decode(errors="replace").strip().splitlines()
+            raise ConfigError(f"{path} cannot be decoded: {reason[-1] if reason else 'no frames'}")
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_suffix(".part")
+        with partial.open("wb") as file:
+            np.save(file, frames.reshape(-1, height, width, 3))
+        partial.replace(cached)
+    array: Frames = np.load(cached, mmap_mode="r")
+    return array
+
+
+def load_footage(config: DataConfig, cache: Path) -> Footage:
+    """Decode everything below the folders of ``config``.
+
+    Raises:
+        ConfigError: a folder is missing, a file cannot be decoded, or there is nothing to train on.
+    """
+    for folder in [*config.videos, *config.stills]:
+        if not folder.is_dir():
+            raise ConfigError(f"data folder {folder} does not exist")
+    videos = [
+        _decode(path, config.halve_from_width, cache)
+        for folder in config.videos
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in _VIDEO_SUFFIXES
+    ]
+    stills = [
+        np.asarray(Image.open(path).convert("RGB"))
+        for folder in config.stills
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in _STILL_SUFFIXES
+    ]
+    if not videos and not stills:
+        raise ConfigError("the data folders hold neither videos nor stills")
+    return Footage(videos, stills)
+
+
+class ClipDataset(Dataset[Batch]):
+    """One item per optimiser step: a batch of random clips.
+
+    Args:
+        footage: decoded material.
+        config: how it is varied.
+        stages: the run's stages in order; item i belongs to the stage that step i falls into.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self, footage: Footage, config: DataConfig, stages: list[Stage], seed: int
+    ) -> None:
+        self._footage = footage
+        self._config = config
+        self._stages = [stage for stage in stages for _ in range(stage.steps)]
+        self._seed = seed
+        lengths = np.array([len(video) for video in footage.videos], dtype=float)
+        # A long video must not outweigh a short one by its whole length: neighbours are alike.
+        self._weights = np.sqrt(lengths) / max(1.0, np.sqrt(lengths).sum())
+        self._pyramids = [
+            [still, _halve(still)] if min(still.shape[:2]) >= 256 else [still]
+            for still in footage.stills
+        ]
+
+    def __len__(self) -> int:
+        return len(self._stages)
+
+    def __getitem__(self, step: int) -> Batch:
+        stage = self._stages[step]
+        rng = np.random.default_rng((self._seed, step))
+        ratio = Fraction(stage.ratios[rng.integers(len(stage.ratios))])
+        group = stage.group
+        timeline = Timeline(ratio, group)
+        frames = timeline.high_begin(group)
+        lowest, highest = (float(scale) for scale in stage.scales)
+        scale = Fraction(rng.uniform(lowest, highest)).limit_denominator(100)
+        size = low_size(stage.crop, scale)
+        clips = [self._clip(rng, frames, stage.crop) for _ in range(stage.batch)]
+        high = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).float() / 255.0
+        shown = [timeline.shown(low, frames) for low in range(group)]
+        return Batch(high.contiguous(), (group, size, size), shown)
+
+    def _clip(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
+        clip = self._shot(rng, frames, crop)
+        if rng.random() < self._config.cut_share and frames > 1:
+            cut = int(rng.integers(1, frames))
+            clip = np.concatenate((clip[:cut], self._shot(rng, frames, crop)[cut:]))
+        if rng.random() < self._config.still_share:
+            clip = np.repeat(clip[:1], frames, axis=0)
+        return _augment(rng, clip)
+
+    def _shot(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
+        stills = self._footage.stills
+        if stills and (not self._footage.videos or rng.random() < self._config.stills_share):
+            return self._moving_stills(rng, frames, crop)
+        candidates = _CANDIDATES if rng.random() < self._config.motion_share else 1
+        shots = [self._video_crop(rng, frames, crop) for _ in range(candidates)]
+        return max(shots, key=_liveliness) if candidates > 1 else shots[0]
+
+    def _video_crop(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
+        video = self._footage.videos[rng.choice(len(self._weights), p=self._weights)]
+        count, height, width, _ = video.shape
+        step = 2 if rng.random() < 0.25 and count > 2 * frames else 1
+        start = int(rng.integers(0, max(1, count - step * (frames - 1))))
+        stop = start + step * (frames - 1) + 1
+        y = int(rng.integers(0, max(1, height - crop + 1)))
+        x = int(rng.integers(0, max(1, width - crop + 1)))
+        shot = video[start:stop:step, y : y + crop, x : x + crop]
+        short = [(0, n - have) for n, have in zip((frames, crop, crop), shot.shape, strict=False)]
+        return np.pad(shot, [*short, (0, 0)], mode="edge") if any(n for _, n in short) else shot
+
+    def _moving_stills(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
+        """A crop that pans, zooms and turns over a still, half the time with a moving object."""
+        clip = self._pan(rng, frames, crop)
+        if rng.random() < 0.5:
+            front = self._pan(rng, frames, crop)
+            clip = torch.lerp(clip, front, _moving_ellipse(rng, frames, crop))
+        return clip.clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+    def _pan(self, rng: np.random.Generator, frames: int, crop: int) -> Tensor:
+        """(frames, 3, crop, crop), 0..255."""
+        pyramid = self._pyramids[rng.integers(len(self._pyramids))]
+        still = pyramid[rng.integers(len(pyramid))]
+        height, width, _ = still.shape
+        time = torch.arange(frames, dtype=torch.float32) - (frames - 1) / 2
+        angle = rng.normal(0, 0.2) + time * rng.normal(0, 0.01)
+        zoom = torch.exp(rng.normal(0, 0.1) + time * rng.normal(0, 0.01))
+        path = _path(rng, time)
+        reach = 0.75 * crop + float(path.abs().max())
+        centre = torch.tensor(
+            [
+                rng.uniform(min(reach, side / 2), max(side - reach, side / 2))
+                for side in (width, height)
+            ],
+            dtype=torch.float32,
+        )
+        axis = torch.arange(crop, dtype=torch.float32) - (crop - 1) / 2
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+        grid = torch.stack(
+            (
+                cos[:, None, None] * x - sin[:, None, None] * y,
+                sin[:, None, None] * x + cos[:, None, None] * y,
+            ),
+            dim=-1,
+        )
+        grid = grid + (centre + path)[:, None, None, :]
+        # Only the part of the still that the camera sees is handed to the sampler.
+        low = grid.amin(dim=(0, 1, 2)).floor().long() - 3
+        high = grid.amax(dim=(0, 1, 2)).ceil().long() + 4
+        x0, y0 = (int(v) for v in low.clamp_min(0))
+        x1, y1 = min(int(high[0]), width), min(int(high[1]), height)
+        x0, y0 = min(x0, width - 2), min(y0, height - 2)
+        x1, y1 = max(x1, x0 + 2), max(y1, y0 + 2)
+        window = torch.from_numpy(np.ascontiguousarray(still[y0:y1, x0:x1])).permute(2, 0, 1)
+        size = torch.tensor([x1 - x0, y1 - y0], dtype=torch.float32)
+        grid = (grid - torch.tensor([x0, y0], dtype=torch.float32) + 0.5) * 2 / size - 1
+        source = window.float().expand(frames, -1, -1, -1)
+        return F.grid_sample(
+            source, grid, mode="bicubic", padding_mode="reflection", align_corners=False
+        )
+
+
+def _halve(still: Frames) -> Frames:
+    height, width, _ = still.shape
+    image = Image.fromarray(still).resize((width // 2, height // 2), Image.Resampling.BOX)
+    return np.asarray(image)
+
+
+def _path(rng: np.random.Generator, time: Tensor) -> Tensor:
+    """A smooth random path, (frames, 2) in pixels."""
+    speed = _MAX_SPEED * rng.random() ** 2
+    direction = rng.uniform(0, 2 * math.pi)
+    velocity = torch.tensor(
+        [speed * math.cos(direction), speed * math.sin(direction)], dtype=torch.float32
+    )
+    acceleration = torch.tensor(rng.normal(0, 0.05, 2), dtype=torch.float32)
+    return time[:, None] * velocity + time[:, None].square() * acceleration
+
+
+def _moving_ellipse(rng: np.random.Generator, frames: int, crop: int) -> Tensor:
+    """A soft-edged mask of a moving ellipse, (frames, 1, crop, crop) in 0..1."""
+    time = torch.arange(frames, dtype=torch.float32) - (frames - 1) / 2
+    centre = torch.tensor(rng.uniform(0.2, 0.8, 2) * crop, dtype=torch.float32) + _path(rng, time)
+    radius = torch.tensor(rng.uniform(0.1, 0.4, 2) * crop, dtype=torch.float32)
+    softness = float(rng.uniform(0.5, 2.0))
+    axis = torch.arange(crop, dtype=torch.float32)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    dx = (x - centre[:, 0, None, None]) / radius[0]
+    dy = (y - centre[:, 1, None, None]) / radius[1]
+    inside = (1 - torch.sqrt(dx.square() + dy.square())) * float(radius.min())
+    return torch.sigmoid(inside / softness * 4)[:, None]
+
+
+def _liveliness(shot: Frames) -> float:
+    a, b = shot[0, ::2, ::2].astype(np.int16), shot[len(shot) // 2, ::2, ::2]
+    return float(np.abs(a - b).mean())
+
+
+def _augment(rng: np.random.Generator, clip: Frames) -> Frames:
+    if rng.random() < 0.5:
+        clip = clip[::-1]
+    if rng.random() < 0.5:
+        clip = clip[:, ::-1]
+    if rng.random() < 0.5:
+        clip = clip[:, :, ::-1]
+    if rng.random() < 0.5:
+        clip = clip.transpose(0, 2, 1, 3)
+    if rng.random() < 0.5:
+        clip = clip[..., rng.permutation(3)]
+    return np.ascontiguousarray(clip)

@@ -1,0 +1,345 @@
+"""The training loop: stages, averaged weights, validation, exact resume."""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from torch.utils.tensorboard import SummaryWriter
+
+from vs_cvrs import checkpoint, metrics
+from vs_cvrs.evaluation.scenes import Scene, find_scenes, read_frames
+from vs_cvrs.model import build
+from vs_cvrs.model.base import CvrsModel, round_to_8bit
+from vs_cvrs.training.config import ConfigError, Stage, TrainingConfig
+from vs_cvrs.training.data import Batch, ClipDataset, load_footage
+from vs_cvrs.training.losses import charbonnier, low_rate_loss, restoration_loss
+from vs_cvrs.training.report import write_report
+
+__all__ = ["Trainer", "validate"]
+
+_STATE = "state.pt"
+_EMA_WARMUP = 10.0
+_WORKERS = 1
+
+
+def straight_through_round(x: Tensor) -> Tensor:
+    """`round_to_8bit` whose gradient is that of the clamp alone."""
+    clamped = x.clamp(0.0, 1.0)
+    return clamped + (round_to_8bit(clamped) - clamped).detach()
+
+
+def _low_target(high: Tensor, batch: Batch) -> Tensor:
+    """What the low-rate frames should look like: the shown frames at the low size (bicubic)."""
+    shown = high[:, :, batch.shown]
+    if shown.shape[-2:] == batch.low_size[1:]:
+        return shown
+    b, c, t, h, w = shown.shape
+    flat = shown.transpose(1, 2).reshape(b * t, c, h, w)
+    small = nn.functional.interpolate(
+        flat, batch.low_size[1:], mode="bicubic", antialias=True, align_corners=False
+    )
+    return small.reshape(b, t, c, *batch.low_size[1:]).transpose(1, 2).clamp(0.0, 1.0)
+
+
+def compute_losses(
+    model: CvrsModel, high: Tensor, batch: Batch, stage: Stage, progress: float
+) -> tuple[Tensor, dict[str, float]]:
+    """The stage's loss for one batch, and its parts as plain numbers for the log."""
+    size = (high.shape[2], high.shape[3], high.shape[4])
+    target = _low_target(high, batch)
+    latent = model.downsample(high, batch.low_size)
+    if model.clamp_latent:
+        latent = latent.clamp(0.0, 1.0)
+    if stage.train == "rescaler":
+        low, back = latent, straight_through_round(latent)
+    else:
+        low = model.embed(latent)
+        back = model.extract(straight_through_round(low)).clamp(0.0, 1.0)
+    restored = model.upsample(back, size)
+    restoration = restoration_loss(restored, high, stage.loss)
+    fidelity = low_rate_loss(low, target, stage.loss, progress)
+    recovery = charbonnier(back, latent) if stage.loss.latent else latent.new_zeros(())
+    loss = restoration + fidelity + stage.loss.latent * recovery
+    with torch.no_grad():
+        parts = {
+            "loss": float(loss),
+            "restored_psnr": _psnr(restored, high),
+            "low_psnr": _psnr(low, target),
+        }
+    return loss, parts
+
+
+def _psnr(x: Tensor, y: Tensor) -> float:
+    return -10.0 * math.log10(float((x.clamp(0, 1) - y).square().mean()) + 1e-10)
+
+
+@torch.inference_mode()
+def validate(model: CvrsModel, scenes: list[Scene], device: torch.device) -> dict[str, float]:
+    """Time 2x, space 1x over folders of PNG frames, in groups, through real 8-bit frames.
+
+    Each scene is cut into groups of twice the model's group length; restored frames are rounded to
+    8 bits before they are compared. Returns means over scenes: ``clip_psnr``, ``psnr``, ``even``,
+    ``odd``, ``low`` in dB, and ``ssim``.
+    """
+    rows = []
+    for scene in scenes:
+        frames = torch.from_numpy(read_frames(scene.frames)).transpose(0, 1)
+        span = 2 * model.group_length
+        restored, shown = [], []
+        for group in torch.split(frames, span, dim=1):
+            high = group[None].to(device).float() / 255.0
+            t, h, w = high.shape[2:]
+            size = (-(-t // 2), -(-h // 4) * 4, -(-w // 4) * 4)
+            low = round_to_8bit(model.encode(high, size))
+            back = round_to_8bit(model.decode(low, (t, h, w)))
+            restored.append(_bytes(back))
+            shown.append(_bytes(low[..., :h, :w]))
+        result, lows = torch.cat(restored), torch.cat(shown)
+        original = frames.transpose(0, 1)
+        score = metrics.psnr(result, original)
+        rows.append(
+            {
+                "clip_psnr": metrics.clip_psnr(result, original),
+                "psnr": float(score.mean()),
+                "even": float(score[::2].mean()),
+                "odd": float(score[1::2].mean()),
+                "low": float(metrics.psnr(lows, original[::2]).mean()),
+                "ssim": float(metrics.ssim(result, original).mean()),
+            }
+        )
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+
+def _bytes(x: Tensor) -> Tensor:
+    return (x[0].transpose(0, 1) * 255.0).round().byte().cpu()
+
+
+class Trainer:
+    """A training run in a folder of its own.
+
+    The folder holds ``state.pt`` (everything an exact resume needs), ``NAME.safetensors`` (averaged
+    weights of the last validation), ``best.safetensors`` (those of the best one by clip PSNR),
+    TensorBoard logs, and at the end ``summary.md`` with ``curves.png``.
+
+    Args:
+        config: the run's configuration.
+        folder: made when it does not exist; a run found in it is resumed.
+        device: where to train.
+        init: weights to start from, a checkpoint of the same architecture and options.
+
+    Raises:
+        ConfigError: the data cannot be used, or the run in ``folder`` is another one.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, folder: Path, device: torch.device, init: Path | None = None
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.device = device
+        torch.manual_seed(config.seed)
+        self.model = build(config.architecture, config.options).to(device)
+        if init is not None:
+            self.model.load_state_dict(checkpoint.load(init).model.state_dict())
+        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.step = 0
+        self.seconds = 0.0
+        self.best = -math.inf
+        self.history: list[dict[str, float]] = []
+        self._stop = False
+        self._optimiser, self._optimiser_stage = self._new_optimiser(0), 0
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / _STATE).exists():
+            self._restore()
+        self.scenes = [scene for folder in config.data.validation for scene in find_scenes(folder)]
+        self.footage = load_footage(config.data, folder.parent / "cache")
+
+    def run(self) -> None:
+        """Train to the end, or until SIGINT or SIGTERM; either way the state is saved."""
+        data = ClipDataset(
+            self.footage, self.config.data, list(self.config.stages), self.config.seed
+        )
+        loader = DataLoader(
+            Subset(data, range(self.step, self.config.steps)),
+            batch_size=None,
+            num_workers=_WORKERS,
+            prefetch_factor=4,
+            worker_init_fn=_start_worker,
+        )
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        writer = SummaryWriter(
+            str(self.folder / "tensorboard"), purge_step=self.step, flush_secs=20
+        )
+        with writer, _signals(self._request_stop), Progress(*columns) as progress:
+            bar = progress.add_task(self.config.name, total=self.config.steps, completed=self.step)
+            started = time.perf_counter()
+            for batch in loader:
+                parts = self._train_step(batch)
+                self.step += 1
+                now = time.perf_counter()
+                self.seconds, started = self.seconds + now - started, now
+                if self.step % 20 == 0:
+                    for key, value in parts.items():
+                        writer.add_scalar(f"train/{key}", value, self.step)
+                    text = "restored {restored_psnr:.1f} dB, low-rate {low_psnr:.1f} dB"
+                    progress.update(bar, description=f"{self.config.name}: {text.format(**parts)}")
+                progress.update(bar, completed=self.step)
+                if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
+                    scores = self._validate()
+                    for key, value in scores.items():
+                        writer.add_scalar(f"validation/{key}", value, self.step)
+                    progress.console.print(_line(self.step, self.seconds, scores))
+                if self._stop or self.step % self.config.save_every == 0:
+                    self._save()
+                if self._stop:
+                    return
+        self._save()
+        write_report(self.folder, self.config, self.history, self.seconds)
+
+    def _stage(self, step: int) -> tuple[int, int]:
+        """(index of the stage that a step belongs to, step at which it began)."""
+        begin = 0
+        for index, stage in enumerate(self.config.stages):
+            if step < begin + stage.steps:
+                return index, begin
+            begin += stage.steps
+        raise ValueError(f"step {step} is past the end of the run")
+
+    def _new_optimiser(self, index: int) -> torch.optim.AdamW:
+        stage = self.config.stages[index]
+        for name, parameter in self.model.named_parameters():
+            imsm = name.split(".", 1)[0] == "imsm"
+            parameter.requires_grad_(stage.train == "joint" or imsm == (stage.train == "imsm"))
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        return torch.optim.AdamW(
+            trained, lr=stage.rate, betas=(0.9, 0.99), weight_decay=self.config.weight_decay
+        )
+
+    def _train_step(self, batch: Batch) -> dict[str, float]:
+        index, begin = self._stage(self.step)
+        stage = self.config.stages[index]
+        if index != self._optimiser_stage:
+            self._optimiser, self._optimiser_stage = self._new_optimiser(index), index
+        for group in self._optimiser.param_groups:
+            group["lr"] = _learning_rate(stage, self.step - begin)
+        high = batch.high.to(self.device, non_blocking=True)
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.precision == "bf16"):
+            progress = (self.step - begin) / stage.steps
+            loss, parts = compute_losses(self.model, high, batch, stage, progress)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        parts["gradient_norm"] = float(norm)
+        if math.isfinite(parts["gradient_norm"]):
+            self._optimiser.step()
+            self._update_average()
+        return parts
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # The first steps are far from anything worth averaging: the window grows with the run.
+        decay = min(self.config.ema, (1.0 + self.step) / (_EMA_WARMUP + self.step))
+        for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            kept.lerp_(new, 1.0 - decay)
+
+    def _validate(self) -> dict[str, float]:
+        scores = validate(self.average, self.scenes, self.device) if self.scenes else {}
+        row = {"step": float(self.step), "seconds": self.seconds, **scores}
+        self.history.append(row)
+        info = {"name": self.config.name, "validation": row, "stages": self._summary()}
+        checkpoint.save(self.folder / f"{self.config.name}.safetensors", self.average, info)
+        if scores.get("clip_psnr", math.inf) > self.best:
+            self.best = scores.get("clip_psnr", -math.inf)
+            checkpoint.save(self.folder / "best.safetensors", self.average, info)
+        return scores
+
+    def _summary(self) -> list[dict[str, Any]]:
+        return [stage.model_dump(mode="json") for stage in self.config.stages]
+
+    def _request_stop(self, *_: object) -> None:
+        self._stop = True
+
+    def _save(self) -> None:
+        state = {
+            "config": self.config.model_dump_json(exclude={"data"}),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "optimiser_stage": self._optimiser_stage,
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "history": self.history,
+        }
+        partial = self.folder / f"{_STATE}.part"
+        torch.save(state, partial)
+        partial.replace(self.folder / _STATE)
+
+    def _restore(self) -> None:
+        path = self.folder / _STATE
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["config"] != self.config.model_dump_json(exclude={"data"}):
+            raise ConfigError(
+                f"{self.folder} holds a run with another configuration; name another folder, "
+                "or start from its weights with --init"
+            )
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self._optimiser_stage = state["optimiser_stage"]
+        self._optimiser = self._new_optimiser(self._optimiser_stage)
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.best, self.history = state["best"], state["history"]
+
+
+def _learning_rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, then a cosine to the final rate."""
+    if step < stage.warmup:
+        return stage.rate * (step + 1) / stage.warmup
+    done = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
+    return stage.final_rate + (stage.rate - stage.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _start_worker(_: int) -> None:
+    # The main process has the cores; SIGINT is its to handle.
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _signals(handler: Any) -> Iterator[None]:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        handler()
+
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def _line(step: int, seconds: float, scores: dict[str, float]) -> str:
+    figures = "  ".join(f"{key} {value:.3f}" for key, value in scores.items())
+    return f"step {step}  {seconds / 3600:.2f} h  {figures}"
