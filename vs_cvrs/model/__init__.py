@@ -1,0 +1,41 @@
+"""The models: what turns high-rate frames into low-rate frames that hide them, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vs_cvrs.model.base import CvrsModel, Size, round_to_8bit
+from vs_cvrs.model.lite import LiteModel
+from vs_cvrs.model.rescaler import ConvRescaler, MixRescaler
+
+__all__ = [
+    "ARCHITECTURES",
+    "ConvRescaler",
+    "CvrsModel",
+    "LiteModel",
+    "MixRescaler",
+    "Size",
+    "build",
+    "round_to_8bit",
+]
+
+ARCHITECTURES: dict[str, type[CvrsModel]] = {
+    model.architecture: model for model in (ConvRescaler, MixRescaler, LiteModel)
+}
+"""The classes by the names under which checkpoints know them."""
+
+
+def build(architecture: str, options: dict[str, Any]) -> CvrsModel:
+    """An untrained model.
+
+    Args:
+        architecture: a key of `ARCHITECTURES`.
+        options: what the class's ``from_options`` takes.
+
+    Raises:
+        ValueError: unknown architecture, or an option that does not fit; names it.
+    """
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ValueError(f"unknown model architecture {architecture!r}; known are: {known}")
+    return ARCHITECTURES[architecture].from_options(options)

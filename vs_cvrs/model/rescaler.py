@@ -1,0 +1,307 @@
+"""The networks around the IMSM: conv rescaler and mix rescaler (Zhang & Chen, CVPR 2025)."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from vs_cvrs.model.base import CvrsModel, Size
+from vs_cvrs.model.blocks import DenseBlock, ResidualBlock, depth_to_space, space_to_depth
+from vs_cvrs.model.imsm import Imsm
+from vs_cvrs.model.sampler import Sampler
+from vs_cvrs.model.swin import SwinStage, Window
+
+__all__ = ["ConvRescaler", "ConvUpNet", "DownNet", "MixRescaler", "MixUpNet"]
+
+_MAX_CHANNELS = 4096
+_MAX_COUNT = 256
+_MAX_KERNEL = 15
+_MAX_WINDOW = 64
+
+
+class DownNet(nn.Module):
+    """Frames to a latent: convolution, residual blocks, sampler.
+
+    Args:
+        mid_channels: width.
+        three_d_res_num: residual blocks.
+        kernel_size: of the first convolution, (frames, height, width).
+    """
+
+    def __init__(
+        self, mid_channels: int, three_d_res_num: int, kernel_size: tuple[int, int, int]
+    ) -> None:
+        super().__init__()
+        padding = (1, (kernel_size[1] - 1) // 2, (kernel_size[2] - 1) // 2)
+        self.first_block = nn.Sequential(
+            nn.Conv3d(3, mid_channels, kernel_size, padding=padding), nn.PReLU()
+        )
+        self.feat_extractor = nn.Sequential(
+            *(ResidualBlock(mid_channels) for _ in range(three_d_res_num))
+        )
+        self.down_head = Sampler(mid_channels)
+
+    def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, 3, T, H, W) to (B, 3, *size)."""
+        out: Tensor = self.down_head(self.feat_extractor(self.first_block(x)), size)
+        return out
+
+
+class ConvUpNet(nn.Module):
+    """Latent to frames: separable dense blocks at half the size, sampler.
+
+    Args:
+        mid_channels: width of the dense blocks; a multiple of 4.
+        three_d_res_num: dense blocks.
+        fuse_channels: width at the sampler.
+    """
+
+    def __init__(self, mid_channels: int, three_d_res_num: int, fuse_channels: int) -> None:
+        super().__init__()
+        self.first_block = _conv_prelu(3, mid_channels // 4)
+        self.dense3d_backbone = _dense_blocks(mid_channels, three_d_res_num, residual=True)
+        self.fuse_channel_in = _conv_prelu(mid_channels, fuse_channels * 4)
+        self.fuse_channel_out = _conv_prelu(mid_channels, fuse_channels * 4)
+        self.head = Sampler(fuse_channels)
+
+    def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, 3, t, h, w), h and w even, to (B, 3, *size)."""
+        x = space_to_depth(self.first_block(x))
+        x = self.fuse_channel_out(self.dense3d_backbone(x)) + self.fuse_channel_in(x)
+        out: Tensor = self.head(depth_to_space(x), size)
+        return out
+
+
+class MixUpNet(nn.Module):
+    """Latent to frames: separable dense blocks and Video Swin stages in turn, sampler.
+
+    Args:
+        dim: width; a multiple of 4 with ``use_shuffle`` and of every number of heads.
+        three_d_res_num: dense blocks in each group.
+        depths: attention blocks of each Swin stage; empty: one group of dense blocks alone.
+        num_heads: attention heads of each Swin stage.
+        window_size: (frames, height, width) of the attention windows.
+        fuse_channels: width at the sampler.
+        use_shortcut: residual dense blocks, and the layers' input joins their output.
+        use_shuffle: the layers work at half the size.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        three_d_res_num: int,
+        depths: list[int],
+        num_heads: list[int],
+        window_size: Window,
+        fuse_channels: int,
+        *,
+        use_shortcut: bool,
+        use_shuffle: bool,
+    ) -> None:
+        super().__init__()
+        self.use_shuffle = use_shuffle
+        self.first_block = _conv_prelu(3, dim // 4 if use_shuffle else dim)
+        layers: list[nn.Module] = []
+        for depth, heads in zip(depths, num_heads, strict=True):
+            layers.append(_dense_blocks(dim, three_d_res_num, residual=use_shortcut))
+            layers.append(SwinStage(dim, depth, heads, window_size))
+        if not depths:
+            layers.append(_dense_blocks(dim, three_d_res_num, residual=use_shortcut))
+        self.layers = nn.Sequential(*layers)
+        fused = fuse_channels * 4 if use_shuffle else fuse_channels
+        self.fuse_channel_in = _conv_prelu(dim, fused) if use_shortcut else None
+        self.fuse_channel_out = _conv_prelu(dim, fused)
+        self.head = Sampler(fuse_channels)
+
+    def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, 3, t, h, w), h and w even where ``use_shuffle`` is set, to (B, 3, *size)."""
+        x = self.first_block(x)
+        if self.use_shuffle:
+            x = space_to_depth(x)
+        y = self.fuse_channel_out(self.layers(x))
+        if self.fuse_channel_in is not None:
+            y = y + self.fuse_channel_in(x)
+        if self.use_shuffle:
+            y = depth_to_space(y)
+        out: Tensor = self.head(y, size)
+        return out
+
+
+class _Rescaler(CvrsModel):
+    """Down network, IMSM and an up network; the attributes' names are those of checkpoints."""
+
+    downet: DownNet
+    inv_block: Imsm
+    upnet: nn.Module
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.options = options
+        top = _Options(options, f"{self.architecture} model")
+        down = top.group("down_opt")
+        self.downet = DownNet(
+            down.number("mid_channels", 1, _MAX_CHANNELS),
+            down.number("three_D_res_num", 0, _MAX_COUNT),
+            down.triple("kernel_size", _MAX_KERNEL),
+        )
+        self.inv_block = Imsm(top.number("block_num", 1, _MAX_COUNT))
+        self.upnet = self._up_network(top.group("up_opt"))
+
+    @staticmethod
+    @abc.abstractmethod
+    def _up_network(options: _Options) -> nn.Module: ...
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> Self:
+        """Build the model, untrained.
+
+        Args:
+            options: ``block_num``, ``down_opt`` and ``up_opt`` as in the authors' configuration;
+                ``up_opt`` holds the arguments of the up network.
+
+        Raises:
+            ValueError: an option is missing or does not fit; names it.
+        """
+        return cls(options)
+
+    def downsample(self, high: Tensor, size: Size) -> Tensor:
+        out: Tensor = self.downet(high, size)
+        return out
+
+    def embed(self, latent: Tensor) -> Tensor:
+        out: Tensor = self.inv_block(latent)
+        return out
+
+    def extract(self, low: Tensor) -> Tensor:
+        return self.inv_block.inverse(low)
+
+    def upsample(self, latent: Tensor, size: Size) -> Tensor:
+        out: Tensor = self.upnet(latent, size)
+        return out
+
+
+class ConvRescaler(_Rescaler):
+    """The convolutional rescaler: time 2x, space 1x in the paper (11.7 M parameters)."""
+
+    architecture: ClassVar[str] = "conv"
+
+    @staticmethod
+    def _up_network(options: _Options) -> ConvUpNet:
+        width = options.number("mid_channels", 4, _MAX_CHANNELS)
+        if width % 4:
+            raise ValueError(options.complaint("mid_channels", width, "a multiple of 4"))
+        return ConvUpNet(
+            width,
+            options.number("three_D_res_num", 0, _MAX_COUNT),
+            options.number("fuse_channels", 1, _MAX_CHANNELS),
+        )
+
+
+class MixRescaler(_Rescaler):
+    """The rescaler with window attention: other scale pairs in the paper (17.4 M for 2x/4x)."""
+
+    architecture: ClassVar[str] = "mix"
+    clamp_latent: ClassVar[bool] = False
+    clamp_output: ClassVar[bool] = False
+
+    @staticmethod
+    def _up_network(options: _Options) -> MixUpNet:
+        dim = options.number("dim", 1, _MAX_CHANNELS)
+        use_shuffle = options.flag("use_shuffle")
+        depths = options.numbers("depths", _MAX_COUNT)
+        num_heads = options.numbers("num_heads", _MAX_CHANNELS)
+        if use_shuffle and dim % 4:
+            raise ValueError(options.complaint("dim", dim, "a multiple of 4 with use_shuffle"))
+        if len(num_heads) != len(depths):
+            raise ValueError(
+                options.complaint("num_heads", num_heads, "as many numbers as depths has")
+            )
+        if any(dim % heads for heads in num_heads):
+            raise ValueError(options.complaint("num_heads", num_heads, f"divisors of dim {dim}"))
+        return MixUpNet(
+            dim,
+            options.number("three_D_res_num", 0, _MAX_COUNT),
+            depths,
+            num_heads,
+            options.triple("window_size", _MAX_WINDOW) if depths else (1, 1, 1),
+            options.number("fuse_channels", 1, _MAX_CHANNELS),
+            use_shortcut=options.flag("use_shortcut"),
+            use_shuffle=use_shuffle,
+        )
+
+
+class _Options:
+    """Checked access to a mapping of options that came from a file or from a user."""
+
+    def __init__(self, values: object, owner: str) -> None:
+        if not isinstance(values, dict):
+            raise ValueError(f"{owner}: the options must be a mapping, got {_shown(values)}")
+        self._values = values
+        self._owner = owner
+
+    def complaint(self, name: str, value: object, allowed: str) -> str:
+        return f"{self._owner}: option {name} must be {allowed}, got {_shown(value)}"
+
+    def group(self, name: str) -> _Options:
+        return _Options(self._get(name), f"{self._owner} {name}")
+
+    def number(self, name: str, least: int, most: int) -> int:
+        value = self._get(name)
+        if not _is_whole(value, least, most):
+            raise ValueError(self.complaint(name, value, f"a whole number in {least}..{most}"))
+        return int(value)
+
+    def numbers(self, name: str, most: int) -> list[int]:
+        value = self._get(name)
+        if not (
+            isinstance(value, list)
+            and len(value) <= _MAX_COUNT
+            and all(_is_whole(item, 1, most) for item in value)
+        ):
+            allowed = f"a list of at most {_MAX_COUNT} whole numbers in 1..{most}"
+            raise ValueError(self.complaint(name, value, allowed))
+        return list(value)
+
+    def triple(self, name: str, most: int) -> tuple[int, int, int]:
+        value = self.numbers(name, most)
+        if len(value) != 3:
+            raise ValueError(self.complaint(name, value, "(frames, height, width)"))
+        return value[0], value[1], value[2]
+
+    def flag(self, name: str) -> bool:
+        value = self._get(name)
+        if not isinstance(value, bool):
+            raise ValueError(self.complaint(name, value, "true or false"))
+        return value
+
+    def _get(self, name: str) -> Any:
+        if name not in self._values:
+            raise ValueError(f"{self._owner}: option {name} is missing")
+        return self._values[name]
+
+
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _shown(value: object) -> str:
+    """At most 60 characters of a value that may be anything."""
+    if isinstance(value, dict | list | str) and len(value) > 20:
+        return f"a {type(value).__name__} of length {len(value)}"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, say
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _conv_prelu(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv3d(in_channels, out_channels, 3, padding=1), nn.PReLU())
+
+
+def _dense_blocks(channels: int, count: int, *, residual: bool) -> nn.Sequential:
+    return nn.Sequential(
+        *(DenseBlock(channels, channels, separable=True, residual=residual) for _ in range(count))
+    )
