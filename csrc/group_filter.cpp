@@ -24,15 +24,18 @@ Padding padding(std::size_t group, std::size_t groups, std::int64_t head, std::i
     return {group == 0 ? head : 0, group + 1 == groups ? tail : 0};
 }
 
-// Size in bytes of the largest group, padding included.
-std::size_t largest(const std::vector<std::int64_t> &begins, std::int64_t head, std::int64_t tail,
-                    const FrameShape &shape) {
+// Frames of the longest group, padding included.
+std::int64_t longest(const std::vector<std::int64_t> &begins, std::int64_t head, std::int64_t tail) {
     const std::size_t groups = begins.size() - 1;
     std::int64_t frames = 0;
     for (std::size_t g = 0; g < groups; ++g) {
         const Padding pad = padding(g, groups, head, tail);
         frames = std::max(frames, pad.head + begins[g + 1] - begins[g] + pad.tail);
     }
+    return frames;
+}
+
+std::size_t bytes(std::int64_t frames, const FrameShape &shape) {
     return static_cast<std::size_t>(frames) * shape.bytes();
 }
 
@@ -53,8 +56,8 @@ GroupFilter::GroupFilter(GroupTable table, FrameShape source, FrameShape output,
     : table_(checked(std::move(table))), source_shape_(source), output_shape_(output),
       processor_(std::move(processor)), cache_(cached_groups),
       buffers_(kBuffersPerGroup,
-               std::max(largest(table_.source_begin, table_.source_head, table_.source_tail, source_shape_),
-                        largest(table_.output_begin, table_.output_head, table_.output_tail, output_shape_)),
+               std::max(bytes(longest(table_.source_begin, table_.source_head, table_.source_tail), source_shape_),
+                        bytes(longest(table_.output_begin, table_.output_head, table_.output_tail), output_shape_)),
                [this](std::size_t bytes) { return processor_->allocate(bytes); }) {}
 
 std::size_t GroupFilter::group_of(std::int64_t output) const {
@@ -66,6 +69,8 @@ GroupFilter::Range GroupFilter::sources_of(std::int64_t output) const {
     const std::size_t group = group_of(output);
     return {table_.source_begin[group], table_.source_begin[group + 1]};
 }
+
+std::int64_t GroupFilter::longest_source_range() const { return longest(table_.source_begin, 0, 0); }
 
 std::shared_ptr<void> GroupFilter::cached(std::int64_t output) {
     const std::size_t group = group_of(output);

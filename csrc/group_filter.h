@@ -63,6 +63,7 @@ class GroupFilter {
     };
 
     Range sources_of(std::int64_t output) const;
+    std::int64_t longest_source_range() const;
 
     // The output frame when its group is in the cache, else null.
     std::shared_ptr<void> cached(std::int64_t output);

@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::string_view kPropertyPrefix = "CVRS";
 constexpr const char *kIndexProperty = "CVRSIndex";
+constexpr std::int64_t kCachedSourceGroups = 2; // the one that is made and the one that is read ahead
 
 using Node = std::shared_ptr<VSNode>;
 using ConstFrame = std::shared_ptr<const VSFrame>;
@@ -172,6 +173,36 @@ const VSFrame *VS_CC get_frame(int n, int activation, void *data, void **, VSFra
     return nullptr;
 }
 
+const VSFrame *VS_CC pass_frame(int n, int activation, void *data, void **, VSFrameContext *context, VSCore *,
+                                const VSAPI *vsapi) {
+    VSNode *const node = static_cast<Node *>(data)->get();
+    if (activation == arInitial)
+        vsapi->requestFrameFilter(n, node, context);
+    return activation == arAllFramesReady ? vsapi->getFrameFilter(n, node, context) : nullptr;
+}
+
+void VS_CC free_node(void *data, VSCore *, const VSAPI *) {
+    const std::unique_ptr<Node> node(static_cast<Node *>(data));
+}
+
+Node own(VSNode *node, const VSAPI *vsapi) {
+    return {node, [vsapi](VSNode *held) { vsapi->freeNode(held); }};
+}
+
+// The clip behind a cache that holds a whole group. All requests for frames of a group ask for all of
+// its source frames; VapourSynth's own cache may be smaller, and would have them made again.
+Node cache_frames(const Node &source, std::int64_t frames, const std::string &name, VSCore *core, const VSAPI *vsapi) {
+    const VSFilterDependency dependency = {source.get(), rpStrictSpatial};
+    VSNode *const node = vsapi->createVideoFilter2(name.c_str(), vsapi->getVideoInfo(source.get()), pass_frame, free_node,
+                                                   fmParallel, &dependency, 1,
+                                                   std::make_unique<Node>(source).release(), core);
+    if (!node)
+        throw std::runtime_error("VapourSynth refuses a cache for the source clip");
+    vsapi->setCacheMode(node, cmForceEnable);
+    vsapi->setCacheOptions(node, 1, static_cast<int>(frames), 0);
+    return own(node, vsapi);
+}
+
 void VS_CC free_instance(void *data, VSCore *, const VSAPI *) {
     const std::unique_ptr<Instance> instance(static_cast<Instance *>(data));
 }
@@ -247,7 +278,7 @@ std::unique_ptr<Instance> create_instance(const FilterFunction &function, const 
                                           const VSAPI *vsapi) {
     auto instance = std::make_unique<Instance>();
     instance->name = function.name;
-    instance->node = {vsapi->mapGetNode(in, "clip", 0, nullptr), [vsapi](VSNode *held) { vsapi->freeNode(held); }};
+    instance->node = own(vsapi->mapGetNode(in, "clip", 0, nullptr), vsapi);
     instance->source_info = *vsapi->getVideoInfo(instance->node.get());
 
     const Values arguments = read_values(in, "", vsapi);
@@ -270,6 +301,8 @@ std::unique_ptr<Instance> create_instance(const FilterFunction &function, const 
     instance->filter = std::make_unique<GroupFilter>(std::move(plan.table), shape_of(instance->source_info),
                                                      shape_of(info), cached_groups(frames, groups, core, vsapi),
                                                      std::move(plan.processor));
+    instance->node = cache_frames(instance->node, kCachedSourceGroups * instance->filter->longest_source_range(),
+                                  std::string(function.name) + " source", core, vsapi);
     for (const std::string &warning : plan.warnings)
         vsapi->logMessage(mtWarning, (std::string(function.name) + ": " + warning).c_str(), core);
     return instance;

@@ -244,8 +244,10 @@ def test_any_order_gives_the_same_frames(down: Callable[..., Any], up: Callable[
             np.testing.assert_array_equal(array_of(frame), linear_high[n])
 
 
+@pytest.mark.parametrize("gop", [4, 32])
+@pytest.mark.parametrize("ahead", [1, 5, 80])
 def test_groups_and_source_frames_are_made_once(
-    down: Callable[..., Any], up: Callable[..., Any], before_stage: SetHook
+    gop: int, ahead: int, down: Callable[..., Any], up: Callable[..., Any], before_stage: SetHook
 ) -> None:
     stages: list[str] = []
     before_stage(stages.append)
@@ -256,16 +258,12 @@ def test_groups_and_source_frames_are_made_once(
         seen.append(n)
         return f
 
-    high = up(down(core.std.ModifyFrame(blank, blank, note), fps=15))
-    stages.clear()
-    seen.clear()
-    pending = [high.get_frame_async(n) for n in range(80)]
-    for future in pending:
-        future.result().close()
-    # The first group was made when Upsample read the properties of frame 0.
-    assert stages.count("downsample") == 9
-    assert stages.count("upsample") == 10
-    assert sorted(seen) == list(range(8, 80))
+    high = up(down(core.std.ModifyFrame(blank, blank, note), fps=15, gop=gop))
+    for frame in high.frames(prefetch=ahead, backlog=ahead, close=True):
+        frame.close()
+    groups = -(-40 // gop)
+    assert (stages.count("downsample"), stages.count("upsample")) == (groups, groups)
+    assert sorted(seen) == list(range(80))
 
 
 def test_two_models_and_filters_in_one_script(
