@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
@@ -11,14 +12,13 @@ from vs_cvrs.model.base import CvrsModel, Size
 from vs_cvrs.model.blocks import DenseBlock, ResidualBlock, depth_to_space, space_to_depth
 from vs_cvrs.model.imsm import Imsm
 from vs_cvrs.model.sampler import Sampler
-from vs_cvrs.model.swin import SwinStage, Window
+from vs_cvrs.model.swin import MAX_WINDOW_CELLS, SwinStage, Window
 
 __all__ = ["ConvRescaler", "ConvUpNet", "DownNet", "MixRescaler", "MixUpNet"]
 
 _MAX_CHANNELS = 4096
 _MAX_COUNT = 256
 _MAX_KERNEL = 15
-_MAX_WINDOW = 64
 
 
 class DownNet(nn.Module):
@@ -220,12 +220,16 @@ class MixRescaler(_Rescaler):
             )
         if any(dim % heads for heads in num_heads):
             raise ValueError(options.complaint("num_heads", num_heads, f"divisors of dim {dim}"))
+        window = options.triple("window_size", MAX_WINDOW_CELLS) if depths else (1, 1, 1)
+        if math.prod(window) > MAX_WINDOW_CELLS:
+            allowed = f"a window of at most {MAX_WINDOW_CELLS} cells"
+            raise ValueError(options.complaint("window_size", window, allowed))
         return MixUpNet(
             dim,
             options.number("three_D_res_num", 0, _MAX_COUNT),
             depths,
             num_heads,
-            options.triple("window_size", _MAX_WINDOW) if depths else (1, 1, 1),
+            window,
             options.number("fuse_channels", 1, _MAX_CHANNELS),
             use_shortcut=options.flag("use_shortcut"),
             use_shuffle=use_shuffle,

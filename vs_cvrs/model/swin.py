@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["SwinStage", "Window", "relative_position_index"]
+__all__ = ["MAX_WINDOW_CELLS", "SwinStage", "Window", "relative_position_index"]
 
 Window = tuple[int, int, int]
 """A window's (frames, height, width)."""
+
+MAX_WINDOW_CELLS = 1 << 12
+"""Largest product of a window's sides; what attention needs grows with its square."""
 
 _MASKED = -100.0
 """What is added to the attention between two positions that the cyclic shift brought together."""
