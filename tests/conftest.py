@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import doubles
 import pytest
 import torch
 
+from vs_cvrs import checkpoint
+from vs_cvrs.model import build
 from vs_cvrs.transfer import cupy_version
 
 TESTS = Path(__file__).resolve().parent
@@ -32,8 +35,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def save_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Saves an untrained model: save_model(architecture, options, seed) -> file."""
-    from vs_cvrs import checkpoint
-    from vs_cvrs.model import build
 
     def save(architecture: str, options: dict[str, Any], seed: int = 0, name: str = "m") -> Path:
         path = tmp_path_factory.mktemp("models") / f"{name}.safetensors"
@@ -57,7 +58,6 @@ def conv_model(save_model: Callable[..., Path]) -> Path:
 @pytest.fixture
 def before_stage(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], None]], None]:
     """Sets what the nearest model calls before each of its stages."""
-    import doubles
 
     def set_hook(hook: Callable[[str], None]) -> None:
         monkeypatch.setattr(doubles.NearestModel, "before_stage", staticmethod(hook))
