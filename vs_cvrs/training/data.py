@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
@@ -65,21 +66,19 @@ def _decode(path: Path, halve_from_width: int, cache: Path) -> Frames:
     key = json.dumps([str(path), stat.st_size, stat.st_mtime_ns, halve_from_width])
     cached = cache / f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npy"
     if not cached.exists():
-        import imageio_ffmpeg
-
-        reader = imageio_ffmpeg.read_frames(str(path))
-        width, height = next(reader)["size"]
-        reader.close()
-        if width >= halve_from_width:
-            width, height = width // 2, height // 2
+        halved = f"if(gte(iw,{halve_from_width}),trunc({{0}}/2),{{0}})"
+        size = f"w='{halved.format('iw')}':h='{halved.format('ih')}'"
         command = [find_ffmpeg(), "-v", "error", "-i", str(path), "-an", "-fps_mode", "passthrough"]
-        command += ["-vf", f"scale={width}:{height}:flags=area", "-pix_fmt", "rgb24"]
-        command += ["-f", "rawvideo", "-"]
+        # PPM says the size in front of every frame; raw video would need a second tool to ask.
+        command += ["-vf", f"scale={size}:flags=area", "-c:v", "ppm", "-f", "image2pipe", "-"]
         decoded = subprocess.run(command, capture_output=True, check=False)
-        frames = np.frombuffer(decoded.stdout, dtype=np.uint8)
-        if decoded.returncode or frames.size == 0:
+        header = re.match(rb"P6\s(\d+) (\d+)\s255\s", decoded.stdout)
+        if decoded.returncode or header is None:
             reason = decoded.stderr.decode(errors="replace").strip().splitlines()
             raise ConfigError(f"{path} cannot be decoded: {reason[-1] if reason else 'no frames'}")
+        width, height = int(header[1]), int(header[2])
+        frames = np.frombuffer(decoded.stdout, dtype=np.uint8)
+        frames = frames.reshape(-1, header.end() + height * width * 3)[:, header.end() :]
         cache.mkdir(parents=True, exist_ok=True)
         partial = cached.with_suffix(".part")
         with partial.open("wb") as file:
