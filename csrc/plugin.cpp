@@ -341,6 +341,6 @@ VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI
     for (const FilterFunction *function : {&kDownsample, &kUpsample})
         vspapi->registerFunction(function->name, function->arguments, "clip:vnode;", create_filter,
                                  const_cast<FilterFunction *>(function), plugin);
-    vspapi->registerFunction("Version", "", "plugin:data;models:data[];torch:data;cupy:data;devices:data[];", version,
+    vspapi->registerFunction("Version", "", "plugin:data;models:data[]:empty;torch:data;cupy:data;devices:data[];", version,
                              nullptr, plugin);
 }

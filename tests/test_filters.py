@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import vapoursynth as vs
 from clips import array_of, clip_of, core, frames_of, pictures
 
@@ -301,6 +303,21 @@ def test_bundled_models_do_the_expected_thing() -> None:
     np.testing.assert_array_equal(frames_of(core.cvrs.Upsample(low)), frames_of(restored))
 
 
+@pytest.mark.parametrize(("count", "width", "height"), [(1, 32, 24), (7, 54, 39), (9, 33, 30)])
+def test_the_light_model_takes_any_size(
+    count: int, width: int, height: int, save_model: Callable[..., Path]
+) -> None:
+    model = str(save_model("lite", {"width": 16, "hidden": 8}))
+    low = core.cvrs.Downsample(clip_of(pictures(count, width, height)), fps=15, model=model)
+    assert (low.width, low.height) == (-(-width // 4) * 4, -(-height // 4) * 4)
+    made = frames_of(core.cvrs.Upsample(low))
+    assert made.shape == (count, 3, height, width)
+    again = core.cvrs.Upsample(
+        forget(low), fps=30, width=width, height=height, length=count, model=model
+    )
+    np.testing.assert_array_equal(frames_of(again), made)
+
+
 def test_a_failing_frame_leaves_the_filter_usable(
     down: Callable[..., Any], up: Callable[..., Any], before_stage: SetHook
 ) -> None:
@@ -507,13 +524,33 @@ def test_an_unreadable_first_frame_is_an_error(up: Callable[..., Any]) -> None:
         up(core.std.ModifyFrame(clip, clip, fail))
 
 
-def test_version() -> None:
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     found = core.cvrs.Version()
+    assert "return value" not in capfd.readouterr().err
     assert found["plugin"] == __version__
     assert set(found) == {"plugin", "models", "torch", "cupy", "devices"}
     assert "cpu" in found["devices"]
     models = found["models"] if isinstance(found["models"], list) else [found["models"]]
     assert [m.split()[0] for m in models if m] == zoo.names()
+
+
+def test_a_gpu_left_unused_is_a_warning(
+    down: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    handle = core.add_log_handler(lambda kind, message: told.append(message))
+    try:
+        down(rgb(), fps=15)
+        assert not any("Downsample" in message for message in told)
+        told.clear()
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        down(rgb(), fps=15)
+        down(rgb(), fps=15, device="cpu")
+    finally:
+        core.remove_log_handler(handle)
+    assert len(told) == 1
+    assert told[0].startswith("Downsample: works on the CPU, although there is a CUDA device: ")
 
 
 def test_memory_stays_flat(down: Callable[..., Any], up: Callable[..., Any]) -> None:

@@ -184,7 +184,7 @@ def test_cuda_without_cupy(monkeypatch: pytest.MonkeyPatch, nearest_model: Path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match=r"needs CuPy, which is absent; .*vs-cvrs\[cuda"):
+    with pytest.raises(RuntimeError, match=r"but CuPy is absent: .*pip install .*vs-cvrs\[cuda"):
         open_session(nearest_model, "cuda", "auto")
     assert resolve_device("auto") == torch.device("cpu")
     with pytest.raises(RuntimeError, match="there are only cuda:0 to 0"):

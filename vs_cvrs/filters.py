@@ -31,7 +31,7 @@ from vs_cvrs.timeline import (
     nearest_allowed_sizes,
     snap_rate,
 )
-from vs_cvrs.transfer import cupy_version
+from vs_cvrs.transfer import cupy_advice, cupy_version
 
 __all__ = ["PROPERTIES_VERSION", "FilterPlan", "plan", "versions"]
 
@@ -295,6 +295,7 @@ def _plan_downsample(clip: Clip, given: _Arguments) -> FilterPlan:
             "CVRSChecksum": session.checksum,
         },
         index_property="CVRSIndex",
+        warnings=_warnings(given, session),
     )
 
 
@@ -330,6 +331,7 @@ def _plan_upsample(clip: Clip, given: _Arguments, stated: _Stated | None) -> Fil
             (_sample_type(clip), height, width),
         ),
         first_index=stated.index if stated else -1,
+        warnings=_warnings(given, session),
     )
 
 
@@ -521,6 +523,13 @@ def _open(
             f"but the model here is {session.name} ({session.checksum})"
         )
     return session
+
+
+def _warnings(given: _Arguments, session: Session) -> list[str]:
+    unused_gpu = session.device.type == "cpu" and torch.cuda.is_available()
+    if given.text("device") != "auto" or not unused_gpu:
+        return []
+    return [f"works on the CPU, although there is a CUDA device: {cupy_advice()}"]
 
 
 def _timeline(

@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-__all__ = ["CpuTransfer", "CudaTransfer", "Transfer", "cupy_version", "open_transfer"]
+__all__ = [
+    "CpuTransfer",
+    "CudaTransfer",
+    "Transfer",
+    "cupy_advice",
+    "cupy_version",
+    "open_transfer",
+]
 
 
 class Transfer(Protocol):
@@ -117,13 +124,17 @@ def cupy_version() -> str | None:
         return None
 
 
-def _import_cupy() -> ModuleType:
+def cupy_advice() -> str:
+    """How to get the CuPy that fits this PyTorch."""
     cuda = (torch.version.cuda or "13").partition(".")[0]
-    advice = f"install it with: pip install 'vs-cvrs[cuda{cuda}]'"
+    return f"that needs CuPy, pip install 'vs-cvrs[cuda{cuda}]'"
+
+
+def _import_cupy() -> ModuleType:
     if importlib.util.find_spec("cupy") is None:
-        raise RuntimeError(f"device cuda needs CuPy, which is absent; {advice}")
+        raise RuntimeError(f"a CUDA device is asked for, but CuPy is absent: {cupy_advice()}")
     try:
         return importlib.import_module("cupy")
     except ImportError as error:
         reason = str(error).strip().splitlines()[0]
-        raise RuntimeError(f"device cuda needs CuPy, which does not load ({reason})") from error
+        raise RuntimeError(f"CuPy does not load ({reason}): {cupy_advice()}") from error
