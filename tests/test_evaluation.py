@@ -354,6 +354,28 @@ def test_vid4_prints_and_writes(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "city" / "restored" / "hr4.png").is_file()
 
 
+def test_written_low_frames_restore_the_written_frames(tmp_path: Path, conv_model: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (7, 3, 16, 20)).astype(np.uint8)
+    for i, frame in enumerate(noise):
+        write_png(tmp_path / "in" / f"im{i + 1}.png", frame)
+    code, _, err = run(
+        "test_vid4", "--datapath", tmp_path / "in", "--outputpath", tmp_path / "out",
+        "--weight", conv_model, "--window", "7", "--json", tmp_path / "r.json", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    low = read_frames(sorted((tmp_path / "out" / "in" / "low").iterdir()))
+    restored = read_frames(sorted((tmp_path / "out" / "in" / "restored").iterdir()))
+    assert low.shape == (4, 3, 16, 20)
+    model = checkpoint.load(conv_model).model
+    again = scoring.decode_group(model, torch.from_numpy(low), (7, 16, 20)).numpy()
+    # One level apart only where the order of a sum decides the rounding.
+    assert np.abs(again.astype(int) - restored).max() <= 1
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["psnr_rgb"] == pytest.approx(metrics.psnr(restored, noise).mean())
+    assert report["odd_psnr_rgb"] == pytest.approx(metrics.psnr(restored, noise)[1::2].mean())
+    assert report["lr_psnr_rgb"] == pytest.approx(metrics.psnr(low, noise[::2]).mean())
+
+
 @pytest.mark.usefixtures("nearest")
 def test_contin_loops_over_scales_and_rates(tmp_path: Path) -> None:
     grey_scene(tmp_path / "in", [10] * 10, 48, 48)
