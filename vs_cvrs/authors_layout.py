@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vs_cvrs.model.swin import MAX_WINDOW_CELLS, Window, relative_position_index
-from vs_cvrs.untrusted import CheckpointError, read_pth, read_yaml
+from vs_cvrs.untrusted import CheckpointError, read_pth, read_yaml, shown
 
 __all__ = ["AuthorsFolder", "read_folder"]
 
@@ -73,7 +73,7 @@ def read_folder(path: Path) -> AuthorsFolder:
     for name, tensor in inverter.tensors.items():
         if not name.startswith("downsample."):
             if name in tensors:
-                raise CheckpointError(path, f"tensor {name[:100]} is in both of its parts")
+                raise CheckpointError(path, f"tensor {shown(name)} is in both of its parts")
             tensors[name] = tensor
     down_type = inverter.top.get("down_type", rescaler.top.get("down_type"))
     info = {"down_type": down_type} if _is_down_type(down_type) else {}
@@ -110,7 +110,7 @@ class _Part:
         if said != told:
             raise CheckpointError(
                 self.path,
-                f"config.yml says {name} {ascii(said)[:60]}, but the tensors say {told}",
+                f"config.yml says {name} {shown(said)}, but the tensors say {told}",
             )
         return told
 
@@ -219,7 +219,7 @@ def _as_window(part: _Part, said: object) -> Window:
     raise CheckpointError(
         part.path,
         f"config.yml must give window_size as (frames, height, width) of at most "
-        f"{MAX_WINDOW_CELLS} cells, got {ascii(said)[:60]}",
+        f"{MAX_WINDOW_CELLS} cells, got {shown(said)}",
     )
 
 

@@ -34,7 +34,7 @@ from vs_cvrs.authors_layout import read_folder
 from vs_cvrs.model import build
 from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.timeline import MAX_GROUP_LENGTH
-from vs_cvrs.untrusted import CheckpointError, check_weights, parse_json, read_safetensors
+from vs_cvrs.untrusted import CheckpointError, check_weights, parse_json, read_safetensors, shown
 
 __all__ = ["FORMAT_VERSION", "CheckpointError", "LoadedModel", "load", "save"]
 
@@ -79,7 +79,7 @@ def load(path: Path) -> LoadedModel:
     version = metadata.get("format_version", "")
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            path, f"has format version {version[:20]!r}; only {FORMAT_VERSION!r} is known"
+            path, f"has format version {shown(version)}; only {FORMAT_VERSION} is known"
         )
     options = parse_json(path, "options", metadata.get("options", ""))
     info = parse_json(path, "training", metadata.get("training", "{}"))
@@ -88,7 +88,7 @@ def load(path: Path) -> LoadedModel:
     length = metadata.get("group_length", "")
     if not re.fullmatch(r"[0-9]{1,4}", length) or not 1 <= int(length) <= MAX_GROUP_LENGTH:
         raise CheckpointError(
-            path, f"group_length must be 1 to {MAX_GROUP_LENGTH}, got {length[:20]!r}"
+            path, f"group_length must be 1 to {MAX_GROUP_LENGTH}, got {shown(length)}"
         )
     model = _assemble(path, metadata.get("architecture", ""), options, tensors)
     model.time_factor, model.space_factor = time_factor, space_factor
@@ -152,7 +152,7 @@ def _assemble(
     for name in sorted(expected.keys() - tensors.keys()):
         raise CheckpointError(path, f"tensor {name} is missing")
     for name in sorted(tensors.keys() - expected.keys()):
-        raise CheckpointError(path, f"tensor {name[:100]} belongs to no part of the model")
+        raise CheckpointError(path, f"tensor {shown(name)} belongs to no part of the model")
     for name, tensor in expected.items():
         if tensors[name].shape != tensor.shape:
             raise CheckpointError(
@@ -175,4 +175,4 @@ def _factor(path: Path, metadata: Mapping[str, str], name: str) -> Fraction | No
         value = Fraction(text)
         if value >= 1:
             return value
-    raise CheckpointError(path, f"{name} must be a ratio of at least 1, got {text[:20]!r}")
+    raise CheckpointError(path, f"{name} must be a ratio of at least 1, got {shown(text)}")

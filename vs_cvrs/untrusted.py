@@ -19,10 +19,12 @@ from torch import Tensor
 __all__ = [
     "MAX_FILE_BYTES",
     "CheckpointError",
+    "check_weights",
     "parse_json",
     "read_pth",
     "read_safetensors",
     "read_yaml",
+    "shown",
 ]
 
 MAX_FILE_BYTES = 1 << 29
@@ -31,6 +33,8 @@ MAX_FILE_BYTES = 1 << 29
 _MAX_PICKLE_BYTES = 1 << 24
 _MAX_HEADER_BYTES = 1 << 23
 _MAX_TEXT_BYTES = 1 << 20
+_MAX_YAML_BYTES = 1 << 16
+_MAX_YAML_BRACKETS = 256
 _MAX_PICKLE_OPERATIONS = 1 << 20
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -94,7 +98,7 @@ def read_pth(path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(path, '"params" holds something else than named tensors')
         if tensor.layout != torch.strided or tensor.device.type != "cpu":
-            raise CheckpointError(path, f"tensor {name[:100]} is not a plain tensor")
+            raise CheckpointError(path, f"tensor {shown(name)} is not a plain tensor")
         total += tensor.numel() * tensor.element_size()
     if total > size:
         raise CheckpointError(path, "its tensors claim to be larger than the file")
@@ -118,6 +122,9 @@ def _check_archive(path: Path, size: int) -> None:
             pickled = archive.read(pickles[0])
     except CheckpointError:
         raise
+    except zipfile.BadZipFile as error:
+        problem = f"truncated, or not in the zip format of torch.save ({_first(error)})"
+        raise CheckpointError(path, problem) from error
     except Exception as error:
         raise CheckpointError(path, f"not a readable PyTorch file ({_first(error)})") from error
     refused = _refused_in(path, pickled)
@@ -133,7 +140,7 @@ def _refused_in(path: Path, pickled: bytes) -> str | None:
             if operation.name in _PICKLE_REFUSED:
                 return f"pickle operation {operation.name}"
             if operation.name == "GLOBAL" and argument not in _PICKLE_GLOBALS:
-                return ascii(argument)[1:61]
+                return shown(argument)
     except Exception as error:
         raise CheckpointError(path, f"not a readable PyTorch file ({_first(error)})") from error
     return None
@@ -143,9 +150,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A small YAML file that holds a mapping."""
     text = _text(path)
     try:
-        # Merge keys copy what they merge, again and again when nested; no configuration has them.
-        if any(getattr(token, "value", None) == "<<" for token in yaml.scan(text)):
-            raise CheckpointError(path, "uses YAML merge keys, which are not read")
+        _check_tokens(path, text)
         content = yaml.safe_load(text)
     except CheckpointError:
         raise
@@ -154,6 +159,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(path, "must hold a YAML mapping")
     return content
+
+
+def _check_tokens(path: Path, text: str) -> None:
+    """Refuse what takes a parser far more time or memory than the text is long."""
+    depth = 0
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken):
+            depth += 1
+        if depth > _MAX_YAML_BRACKETS:
+            raise CheckpointError(path, "has more brackets than any configuration")
+        # Merge keys copy what they merge, again and again when nested.
+        if isinstance(token, yaml.ScalarToken) and token.value == "<<":
+            raise CheckpointError(path, "uses YAML merge keys, which are not read")
 
 
 def parse_json(path: Path, name: str, text: str) -> dict[str, Any]:
@@ -174,14 +192,14 @@ def check_weights(path: Path, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype not in _FLOATS:
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise CheckpointError(path, f"tensor {name[:100]} must hold floats, not {kind}")
+            raise CheckpointError(path, f"tensor {shown(name)} must hold floats, not {kind}")
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(path, f"tensor {name[:100]} holds NaN or infinite weights")
+            raise CheckpointError(path, f"tensor {shown(name)} holds NaN or infinite weights")
 
 
 def _text(path: Path) -> str:
-    if _file_size(path) > _MAX_TEXT_BYTES:
-        raise CheckpointError(path, f"is larger than {_MAX_TEXT_BYTES} bytes")
+    if _file_size(path) > _MAX_YAML_BYTES:
+        raise CheckpointError(path, f"is larger than {_MAX_YAML_BYTES} bytes")
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -202,7 +220,23 @@ def _file_size(path: Path) -> int:
     return size
 
 
+def shown(value: object) -> str:
+    """Something out of a file, fit for a sentence: plain characters, and not many."""
+    if isinstance(value, dict | list | tuple):
+        # A few bytes of YAML can stand for a structure that takes forever to write out.
+        flat = not isinstance(value, dict) and len(value) <= 8
+        if not flat or any(isinstance(item, dict | list | tuple | set) for item in value):
+            return f"a {type(value).__name__} of length {len(value)}"
+    try:
+        text = ascii(value)
+    except ValueError:  # a number of thousands of digits
+        return f"a very large {type(value).__name__}"
+    text = text[1:-1] if isinstance(value, str) else text
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
 def _first(error: BaseException) -> str:
     """The first line of an error's message, short enough for a sentence."""
-    lines = str(error).strip().splitlines()
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    lines = text.strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__

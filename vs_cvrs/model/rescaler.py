@@ -13,6 +13,7 @@ from vs_cvrs.model.blocks import DenseBlock, ResidualBlock, depth_to_space, spac
 from vs_cvrs.model.imsm import Imsm
 from vs_cvrs.model.sampler import Sampler
 from vs_cvrs.model.swin import MAX_WINDOW_CELLS, SwinStage, Window
+from vs_cvrs.untrusted import shown
 
 __all__ = ["ConvRescaler", "ConvUpNet", "DownNet", "MixRescaler", "MixUpNet"]
 
@@ -241,12 +242,12 @@ class _Options:
 
     def __init__(self, values: object, owner: str) -> None:
         if not isinstance(values, dict):
-            raise ValueError(f"{owner}: the options must be a mapping, got {_shown(values)}")
+            raise ValueError(f"{owner}: the options must be a mapping, got {shown(values)}")
         self._values = values
         self._owner = owner
 
     def complaint(self, name: str, value: object, allowed: str) -> str:
-        return f"{self._owner}: option {name} must be {allowed}, got {_shown(value)}"
+        return f"{self._owner}: option {name} must be {allowed}, got {shown(value)}"
 
     def group(self, name: str) -> _Options:
         return _Options(self._get(name), f"{self._owner} {name}")
@@ -288,17 +289,6 @@ class _Options:
 
 def _is_whole(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _shown(value: object) -> str:
-    """At most 60 characters of a value that may be anything."""
-    if isinstance(value, dict | list | str) and len(value) > 20:
-        return f"a {type(value).__name__} of length {len(value)}"
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, say
-        return f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _conv_prelu(in_channels: int, out_channels: int) -> nn.Sequential:
