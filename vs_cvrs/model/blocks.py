@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["DenseBlock", "ResidualBlock", "SeparableConv", "depth_to_space", "space_to_depth"]
+__all__ = [
+    "DenseBlock",
+    "ResidualBlock",
+    "SeparableConv",
+    "dense_block_holds",
+    "depth_to_space",
+    "space_to_depth",
+]
 
 GROWTH = 32
 """Channels that each of a dense block's first four convolutions adds."""
@@ -87,6 +94,15 @@ class DenseBlock(nn.Module):
             seen = torch.cat((seen, F.leaky_relu(conv(seen), 0.2)), dim=1)
         out: Tensor = self.conv5(seen)
         return x + out if self.residual else out
+
+
+def dense_block_holds(in_channels: int) -> int:
+    """Values that a dense block holds at once per position, about.
+
+    All it has seen twice over, when the last output joins the others, and a copy of it in the
+    layout that a convolution works in.
+    """
+    return 3 * (in_channels + 4 * GROWTH)
 
 
 def _conv(in_channels: int, out_channels: int, kernel: tuple[int, int, int]) -> nn.Conv3d:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vs_cvrs.model.blocks import DenseBlock, depth_to_space, space_to_depth
+from vs_cvrs.model.blocks import DenseBlock, dense_block_holds, depth_to_space, space_to_depth
+from vs_cvrs.model.strips import in_strips
 
 __all__ = ["Imsm", "InvertibleCell"]
 
 _KEPT = 3
 """Channels of the first part of a cell's split."""
+
+_RADIUS = 8
+"""How far a cell sees: four 3x3x3 convolutions, and four more on their result."""
 
 
 class InvertibleCell(nn.Module):
@@ -25,11 +29,15 @@ class InvertibleCell(nn.Module):
         y1 = x1 + F(x2);  s = 2 sigmoid(H(y1)) - 1;  y2 = x2 * exp(s) + G(y1)
 
     The last convolutions start at zero, so that a new cell is the identity.
+
+    Attributes:
+        held: values that a cell holds at once per position, about.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         rest = channels - _KEPT
+        self.held = 3 * channels + dense_block_holds(rest)
         self.F = DenseBlock(rest, _KEPT, separable=False, residual=False)
         self.G = DenseBlock(_KEPT, rest, separable=False, residual=False)
         self.H = DenseBlock(_KEPT, rest, separable=False, residual=False)
@@ -83,7 +91,10 @@ class Imsm(nn.Module):
         _check_size(latent)
         x = latent
         for operation in self.operations:
-            x = operation(x) if isinstance(operation, InvertibleCell) else space_to_depth(x)
+            if isinstance(operation, InvertibleCell):
+                x = in_strips(operation, x, _RADIUS, operation.held)
+            else:
+                x = space_to_depth(x)
         return depth_to_space(depth_to_space(x))
 
     def inverse(self, frames: Tensor) -> Tensor:
@@ -91,7 +102,10 @@ class Imsm(nn.Module):
         _check_size(frames)
         x = space_to_depth(space_to_depth(frames))
         for operation in reversed(self.operations):
-            x = operation.inverse(x) if isinstance(operation, InvertibleCell) else depth_to_space(x)
+            if isinstance(operation, InvertibleCell):
+                x = in_strips(operation.inverse, x, _RADIUS, operation.held)
+            else:
+                x = depth_to_space(x)
         return x
 
 

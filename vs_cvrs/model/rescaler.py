@@ -9,13 +9,23 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from vs_cvrs.model.base import CvrsModel, Size
-from vs_cvrs.model.blocks import DenseBlock, ResidualBlock, depth_to_space, space_to_depth
+from vs_cvrs.model.blocks import (
+    DenseBlock,
+    ResidualBlock,
+    dense_block_holds,
+    depth_to_space,
+    space_to_depth,
+)
 from vs_cvrs.model.imsm import Imsm
 from vs_cvrs.model.sampler import Sampler
+from vs_cvrs.model.strips import in_strips
 from vs_cvrs.model.swin import MAX_WINDOW_CELLS, SwinStage, Window
 from vs_cvrs.untrusted import shown
 
 __all__ = ["ConvRescaler", "ConvUpNet", "DownNet", "MixRescaler", "MixUpNet"]
+
+_DENSE_RADIUS = 4
+"""How far a dense block sees in space."""
 
 _MAX_CHANNELS = 4096
 _MAX_COUNT = 256
@@ -43,10 +53,16 @@ class DownNet(nn.Module):
             *(ResidualBlock(mid_channels) for _ in range(three_d_res_num))
         )
         self.down_head = Sampler(mid_channels)
+        # Two 3x3x3 convolutions in each block; x, what comes of it, and a copy in another layout.
+        self._radius = max(kernel_size[1:]) // 2 + 2 * three_d_res_num
+        self._held = 4 * mid_channels
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to (B, 3, *size)."""
-        out: Tensor = self.down_head(self.feat_extractor(self.first_block(x)), size)
+        features = in_strips(
+            lambda y: self.feat_extractor(self.first_block(y)), x, self._radius, self._held
+        )
+        out: Tensor = self.down_head(features, size)
         return out
 
 
@@ -62,7 +78,7 @@ class ConvUpNet(nn.Module):
     def __init__(self, mid_channels: int, three_d_res_num: int, fuse_channels: int) -> None:
         super().__init__()
         self.first_block = _conv_prelu(3, mid_channels // 4)
-        self.dense3d_backbone = _dense_blocks(mid_channels, three_d_res_num, residual=True)
+        self.dense3d_backbone = _DenseBlocks(mid_channels, three_d_res_num, residual=True)
         self.fuse_channel_in = _conv_prelu(mid_channels, fuse_channels * 4)
         self.fuse_channel_out = _conv_prelu(mid_channels, fuse_channels * 4)
         self.head = Sampler(fuse_channels)
@@ -106,10 +122,10 @@ class MixUpNet(nn.Module):
         self.first_block = _conv_prelu(3, dim // 4 if use_shuffle else dim)
         layers: list[nn.Module] = []
         for depth, heads in zip(depths, num_heads, strict=True):
-            layers.append(_dense_blocks(dim, three_d_res_num, residual=use_shortcut))
+            layers.append(_DenseBlocks(dim, three_d_res_num, residual=use_shortcut))
             layers.append(SwinStage(dim, depth, heads, window_size))
         if not depths:
-            layers.append(_dense_blocks(dim, three_d_res_num, residual=use_shortcut))
+            layers.append(_DenseBlocks(dim, three_d_res_num, residual=use_shortcut))
         self.layers = nn.Sequential(*layers)
         fused = fuse_channels * 4 if use_shuffle else fuse_channels
         self.fuse_channel_in = _conv_prelu(dim, fused) if use_shortcut else None
@@ -130,6 +146,23 @@ class MixUpNet(nn.Module):
         return out
 
 
+class _DenseBlocks(nn.Sequential):
+    """Separable dense blocks, one after the other."""
+
+    def __init__(self, channels: int, count: int, *, residual: bool) -> None:
+        super().__init__(
+            *(
+                DenseBlock(channels, channels, separable=True, residual=residual)
+                for _ in range(count)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self:
+            x = in_strips(block, x, _DENSE_RADIUS, dense_block_holds(x.shape[1]))
+        return x
+
+
 class _Rescaler(CvrsModel):
     """Down network, IMSM and an up network; the attributes' names are those of checkpoints."""
 
@@ -142,10 +175,14 @@ class _Rescaler(CvrsModel):
         self.options = options
         top = _Options(options, f"{self.architecture} model")
         down = top.group("down_opt")
+        kernel_size = down.triple("kernel_size", _MAX_KERNEL)
+        if not kernel_size[1] % 2 or not kernel_size[2] % 2:
+            allowed = "odd in height and width"
+            raise ValueError(down.complaint("kernel_size", list(kernel_size), allowed))
         self.downet = DownNet(
             down.number("mid_channels", 1, _MAX_CHANNELS),
             down.number("three_D_res_num", 0, _MAX_COUNT),
-            down.triple("kernel_size", _MAX_KERNEL),
+            kernel_size,
         )
         self.inv_block = Imsm(top.number("block_num", 1, _MAX_COUNT))
         self.upnet = self._up_network(top.group("up_opt"))
@@ -293,9 +330,3 @@ def _is_whole(value: object, least: int, most: int) -> bool:
 
 def _conv_prelu(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv3d(in_channels, out_channels, 3, padding=1), nn.PReLU())
-
-
-def _dense_blocks(channels: int, count: int, *, residual: bool) -> nn.Sequential:
-    return nn.Sequential(
-        *(DenseBlock(channels, channels, separable=True, residual=residual) for _ in range(count))
-    )
