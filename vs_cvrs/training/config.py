@@ -29,6 +29,7 @@ class DataConfig(_Strict):
     Attributes:
         videos, stills, validation: folders, relative to the configuration file. Validation holds
             folders of PNG frames, one per scene, at any depth.
+        exclude: names of files that are not trained on.
         halve_from_width: videos at least this wide are halved (area), which removes most of their
             own compression noise.
         stills_share: share of samples that are moving crops over stills.
@@ -40,6 +41,7 @@ class DataConfig(_Strict):
     videos: list[Path]
     stills: list[Path]
     validation: list[Path]
+    exclude: list[str] = []
     halve_from_width: PositiveInt = 640
     stills_share: Share = 0.25
     cut_share: Share = 0.08
@@ -57,6 +59,9 @@ class LossConfig(_Strict):
             it begins at low_rate_psnr_start and rises linearly over the share low_rate_ramp of
             the stage, since frames held close from the start leave nothing to hide motion in.
         low_rate_beyond: weight that remains above that.
+        low_rate_pattern: how many times more a difference counts that repeats from pixel to
+            pixel, such as a checkerboard, which is seen before noise of the same energy is (psnr
+            form only).
         latent: weight of the latent's recovery through the IMSM and the 8-bit frames.
     """
 
@@ -66,6 +71,7 @@ class LossConfig(_Strict):
     low_rate_psnr_start: float = 30.0
     low_rate_ramp: Share = 0.0
     low_rate_beyond: float = 0.05
+    low_rate_pattern: float = 0.0
     latent: float = 0.0
 
 

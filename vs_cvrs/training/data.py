@@ -101,13 +101,13 @@ def load_footage(config: DataConfig, cache: Path) -> Footage:
         _decode(path, config.halve_from_width, cache)
         for folder in config.videos
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _VIDEO_SUFFIXES
+        if path.suffix.lower() in _VIDEO_SUFFIXES and path.name not in config.exclude
     ]
     stills = [
         np.asarray(Image.open(path).convert("RGB"))
         for folder in config.stills
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _STILL_SUFFIXES
+        if path.suffix.lower() in _STILL_SUFFIXES and path.name not in config.exclude
     ]
     if not videos and not stills:
         raise ConfigError("the data folders hold neither videos nor stills")

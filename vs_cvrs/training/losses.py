@@ -6,12 +6,14 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vs_cvrs.training.config import LossConfig
 
-__all__ = ["charbonnier", "clip_log_error", "low_rate_loss", "restoration_loss"]
+__all__ = ["charbonnier", "clip_log_error", "low_rate_loss", "pattern_energy", "restoration_loss"]
 
 _CHARBONNIER_EPSILON = 1e-3
+_PATTERN_WINDOW = 5
 _ERROR_FLOOR = 1e-5
 """Mean squared error (50 dB) below which a clip stops pulling: still clips must not lead."""
 
@@ -21,14 +23,30 @@ def charbonnier(x: Tensor, target: Tensor) -> Tensor:
     return torch.sqrt((x - target).square() + _CHARBONNIER_EPSILON**2).mean()
 
 
-def clip_log_error(x: Tensor, target: Tensor) -> Tensor:
-    """ln(mean squared error) of each clip, shape (batch,).
+def pattern_energy(difference: Tensor) -> Tensor:
+    """Energy of what repeats every second pixel in (batch, 3, frames, height, width); (batch,).
+
+    The mean square of local means, taken over 5x5 pixels of the same row and column parity: all of
+    a flat tint, of a checkerboard and of stripes, and 1/25 of white noise.
+    """
+    b, c, t, h, w = difference.shape
+    parities = functional.pixel_unshuffle(difference.transpose(1, 2).reshape(b * t, c, h, w), 2)
+    local = functional.avg_pool2d(parities, _PATTERN_WINDOW, stride=1)
+    return local.square().reshape(b, -1).mean(dim=1)
+
+
+def clip_log_error(x: Tensor, target: Tensor, pattern: float = 0.0) -> Tensor:
+    """ln(mean squared error) of each clip, shape (batch,), plus ``pattern`` x `pattern_energy`.
 
     Its mean is the clip PSNR up to a factor. Against a plain mean of errors it keeps clips with
     large motion from drowning the others, and within a clip the worst frames pull hardest, which
     brings odd and even frames together.
     """
-    return torch.log((x - target).square().mean(dim=(1, 2, 3, 4)) + _ERROR_FLOOR)
+    difference = x - target
+    error = difference.square().mean(dim=(1, 2, 3, 4))
+    if pattern:
+        error = error + pattern * pattern_energy(difference)
+    return torch.log(error + _ERROR_FLOOR)
 
 
 def restoration_loss(restored: Tensor, high: Tensor, config: LossConfig) -> Tensor:
@@ -47,7 +65,7 @@ def low_rate_loss(low: Tensor, shown: Tensor, config: LossConfig, progress: floa
     """
     if config.restoration == "charbonnier":
         return config.low_rate * charbonnier(low, shown)
-    error = clip_log_error(low, shown)
+    error = clip_log_error(low, shown, config.low_rate_pattern)
     ramp = min(1.0, progress / config.low_rate_ramp) if config.low_rate_ramp else 1.0
     goal_db = config.low_rate_psnr_start + ramp * (
         config.low_rate_psnr - config.low_rate_psnr_start
