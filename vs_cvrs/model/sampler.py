@@ -42,7 +42,7 @@ _NARROW = 0.1
 """Where a query's two corners on an axis are closer together than this (in half cells; 2 is usual),
 the floor of the volumes counts, and all eight corners may have weight."""
 
-_CPU_TILE = 8192
+_CPU_TILE = 4096
 _GPU_TILE = 1 << 18
 """Output positions in a tile: 1 KiB each for the hidden channels in float32."""
 
