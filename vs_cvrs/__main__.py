@@ -1,0 +1,5 @@
+"""``python -m vs_cvrs`` is ``vs-cvrs``."""
+
+from vs_cvrs.cli import main
+
+main()

@@ -1,0 +1,221 @@
+"""Commands and their options."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vs_cvrs import __version__
+from vs_cvrs.cli.running import CliError, interruptible
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Halve a video's frame rate, hide its motion in the frames that stay, and restore it.",
+)
+
+
+class Codec(enum.StrEnum):
+    """Encoders."""
+
+    x264 = "x264"
+    x265 = "x265"
+    ffv1 = "ffv1"
+
+
+def main() -> None:
+    """The entry point: one line for an error, exit code 1."""
+    app(prog_name="vs-cvrs")
+
+
+def _do(command: str, work: Callable[[], int | None]) -> None:
+    """Run a command; its exit code is what ``work`` gives."""
+    # Imported by now or not, VapourSynth and PyTorch report their own errors as these types.
+    try:
+        code = interruptible(work)
+    except (CliError, OSError, ValueError, RuntimeError) as error:
+        _fail(command, str(error))
+    except Exception as error:
+        if type(error).__module__ != "vapoursynth":
+            raise
+        _fail(command, str(error))
+    else:
+        raise typer.Exit(code or 0)
+
+
+def _fail(command: str, text: str) -> None:
+    print(f"vs-cvrs {command}: {text}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+Source = Annotated[Path, typer.Argument(metavar="IN", help="A video file.")]
+Output = Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")]
+Model = Annotated[str, typer.Option(help="A bundled model, or the path of one.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Preset = Annotated[str | None, typer.Option(help="Preset of x264 or x265.")]
+Segment = Annotated[
+    int, typer.Option("--segment", help="Frames that an interruption can cost.", min=1)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from an interrupted run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT, begin again.")]
+Frames = 480
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def encode(
+    source: Source,
+    output: Output,
+    fps: Annotated[
+        str | None, typer.Option(help="Rate to lower to: 15, 23.976, 30000/1001.")
+    ] = None,
+    time_factor: Annotated[
+        str | None, typer.Option(help="Or by how much: 2, 5/4. Default: 2.")
+    ] = None,
+    scale: Annotated[float | None, typer.Option(help="By how much to reduce the size.")] = None,
+    codec: Annotated[Codec, typer.Option(help="Lossless encoder.")] = Codec.x264,
+    preset: Preset = None,
+    model: Model = "auto",
+    device: Device = "auto",
+    start: Annotated[str | None, typer.Option(help="12.5, 1:02:03.5 or 300f (a frame).")] = None,
+    end: Annotated[str | None, typer.Option(help="Where to stop, likewise.")] = None,
+    constant_rate: Annotated[
+        str | None, typer.Option(help="Make a variable frame rate constant at this rate.")
+    ] = None,
+    segment: Segment = Frames,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Lower a video's rate and hide its motion: IN becomes OUT, a lossless Matroska file.
+
+    Audio and chapters are copied. What an interrupted run has done lies in OUT.part; --resume
+    goes on from there.
+    """
+
+    def work() -> None:
+        from vs_cvrs.cli import coding
+
+        options = coding.EncodeOptions(
+            fps=fps,
+            time_factor=time_factor,
+            scale=scale,
+            codec=codec.value,
+            preset=preset,
+            model=model,
+            device=device,
+            start=start,
+            end=end,
+            constant_rate=constant_rate,
+            segment=segment,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        coding.encode(source, output, options)
+
+    _do("encode", work)
+
+
+@app.command()
+def decode(
+    source: Source,
+    output: Output,
+    codec: Annotated[Codec, typer.Option(help="Encoder of the restored video.")] = Codec.x264,
+    crf: Annotated[float, typer.Option(help="Quality of x264 and x265.", min=0, max=51)] = 16,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Every colour exactly, in 4:4:4 with 10 bits.")
+    ] = False,
+    preset: Preset = None,
+    model: Model = "auto",
+    device: Device = "auto",
+    segment: Segment = Frames,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Restore the video that encode was given: frames, rate, size and audio.
+
+    OUT is a .mkv, .mp4 or .mov file that plays anywhere (4:2:0, 8 bits), unless --lossless.
+    """
+
+    def work() -> None:
+        from vs_cvrs.cli import coding
+
+        options = coding.DecodeOptions(
+            codec=codec.value,
+            crf=crf,
+            lossless=lossless,
+            preset=preset,
+            model=model,
+            device=device,
+            segment=segment,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        coding.decode(source, output, options)
+
+    _do("decode", work)
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A video file.")],
+    every: Annotated[bool, typer.Option("--all", help="Look at every frame, not at 32.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say whether FILE carries hidden motion, of which model, and whether it is intact.
+
+    Exit codes: 0 intact; 3 carries none (or nothing is left of it); 4 altered; 5 intact frames, but
+    cut inside a group or put together anew; 6 frames too small to tell; 1 the file cannot be read.
+    """
+
+    def work() -> int:
+        from vs_cvrs.cli import probe
+
+        return probe.info(file, every, as_json)
+
+    _do("info", work)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="The original.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
+    png: Annotated[
+        Path | None, typer.Option(help="Draw the curves and the worst frames into this file.")
+    ] = None,
+) -> None:
+    """Print PSNR and SSIM of B against A, in 8-bit RGB."""
+
+    def work() -> None:
+        from vs_cvrs.cli import comparing
+
+        comparing.compare(first, second, png)
+
+    _do("compare", work)
+
+
+@app.command()
+def doctor() -> None:
+    """Look for everything that is needed, with advice for what is missing."""
+
+    def work() -> int:
+        from vs_cvrs.cli import doctor as doctors
+
+        return doctors.doctor()
+
+    _do("doctor", work)

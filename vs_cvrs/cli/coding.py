@@ -1,0 +1,336 @@
+"""``vs-cvrs encode`` and ``vs-cvrs decode``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import vapoursynth as vs
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from vs_cvrs import stamp, zoo
+from vs_cvrs.cli.clips import Video, core, frame_array, open_video, to_rgb24
+from vs_cvrs.cli.job import Audio, Encoding, Job, check_output
+from vs_cvrs.cli.options import parse_factor, parse_frame, parse_rate
+from vs_cvrs.cli.running import CliError, console, say
+from vs_cvrs.cli.tags import Tags, read_tags
+from vs_cvrs.ffmpeg import CARRIER_FORMAT, LOSSLESS
+from vs_cvrs.stamp import Stamp
+from vs_cvrs.timeline import Timeline
+
+__all__ = ["DecodeOptions", "EncodeOptions", "decode", "encode"]
+
+_BT709 = 1
+_UNSTATED = 2
+_SEARCHED = 64  # low-rate frames at the start of a file that are looked at for a stamp
+_CRF_ENCODERS = {"x264": "libx264", "x265": "libx265"}
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What ``encode`` is asked for; texts are as the user wrote them."""
+
+    fps: str | None
+    time_factor: str | None
+    scale: float | None
+    codec: str
+    preset: str | None
+    model: str
+    device: str
+    start: str | None
+    end: str | None
+    constant_rate: str | None
+    segment: int
+    resume: bool
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """What ``decode`` is asked for."""
+
+    codec: str
+    crf: float
+    lossless: bool
+    preset: str | None
+    model: str
+    device: str
+    segment: int
+    resume: bool
+    overwrite: bool
+
+
+def encode(source: Path, output: Path, options: EncodeOptions) -> None:
+    """Lower a video's rate, hide its motion, write a lossless Matroska file."""
+    if output.suffix.lower() != ".mkv":
+        raise CliError(f"OUT must be a Matroska file (.mkv), got {output.name}")
+    check_output(output, options.resume, options.overwrite)
+    if options.constant_rate is None:
+        video = open_video(source, cache=True)
+    else:
+        rate = parse_rate(options.constant_rate, "--constant-rate")
+        video = open_video(source, rate, cache=True)
+    rate = Fraction(video.clip.fps)
+    begin, end = _part(video, rate, options)
+    rgb, remark = to_rgb24(video.clip)
+    if remark:
+        say(f"encode: {remark}")
+    low = _plugin().Downsample(
+        rgb[begin:end], model=options.model, device=options.device, **_rate_arguments(options)
+    )
+    properties = dict(low.get_frame(0).props)
+    first = _first_stamp(properties)
+    tags = Tags(
+        first=first,
+        model=_text(properties["CVRSModel"]),
+        low_width=low.width,
+        low_height=low.height,
+        low_length=low.num_frames,
+        pixel_shape=video.pixel_shape,
+    )
+    shape = video.pixel_shape * Fraction(rgb.width * low.height, rgb.height * low.width)
+    words = [*LOSSLESS[options.codec]]
+    if options.codec != "ffv1":
+        words += ["-preset", options.preset or "veryfast"]
+    words += ["-pix_fmt", CARRIER_FORMAT, *_colours(video), *_pixel_shape(shape)]
+    encoding = Encoding(words, "mkv" if options.codec == "ffv1" else "nut")
+    stop = None if end == video.clip.num_frames else video.start + float(end / rate)
+    job = Job(
+        clip=core.resize.Point(low, format=vs.YUV444P10, matrix=_BT709, range=0),
+        output=output,
+        encoding=encoding,
+        audio=Audio(source, video.start + float(begin / rate), stop),
+        tags=tags.as_dict(),
+        identity=_identity("encode", source, words, tags, [begin, end, options.constant_rate]),
+        segment=options.segment,
+    )
+    _run(job, options.resume, options.overwrite, "encoding")
+    say(
+        f"{output}: {low.num_frames} frames at {_rate_text(low.fps)} fps, "
+        f"{low.width}x{low.height}, made of {end - begin} at {_rate_text(rate)} fps "
+        f"with model {tags.model}; {output.stat().st_size / 1e6:.1f} MB"
+    )
+
+
+def decode(source: Path, output: Path, options: DecodeOptions) -> None:
+    """Restore the video that ``encode`` was given."""
+    if output.suffix.lower() not in {".mkv", ".mp4", ".mov"}:
+        raise CliError(f"OUT must be a .mkv, .mp4 or .mov file, got {output.name}")
+    if options.codec == "ffv1" and output.suffix.lower() != ".mkv":
+        raise CliError(f"ffv1 goes into .mkv files only, got {output.name}")
+    check_output(output, options.resume, options.overwrite)
+    tags = read_tags(source)
+    video = open_video(source)
+    low, _ = to_rgb24(video.clip, unstated=_BT709)
+    found = find_stamp(low)
+    if tags is None and found is None:
+        raise CliError(
+            f"{source} carries no hidden motion: no CVRS tags and no stamp in its frames; "
+            "a file that was encoded with loss has lost both"
+        )
+    if tags is not None and (low.width, low.height) != (tags.low_width, tags.low_height):
+        raise CliError(
+            f"{source} was scaled from {tags.low_width}x{tags.low_height} to "
+            f"{low.width}x{low.height}; its hidden motion is gone"
+        )
+    if found is None:
+        assert tags is not None
+        found = tags.first
+        say(
+            "decode: warning: the frames are not as they were sent (encoded with loss?); "
+            "what is restored may be no better than repeated frames"
+        )
+    timeline = Timeline(found.ratio, found.group_length)
+    begin = timeline.high_begin(found.index)
+    span = timeline.high_begin(found.index + low.num_frames) - begin
+    length = min(span, found.length - begin)
+    if length < 1:
+        raise CliError(f"{source} has no frame of the {found.length} that were sent")
+    if found.rate is not None:
+        rate = found.rate / found.ratio
+        low = core.std.AssumeFPS(low, fpsnum=rate.numerator, fpsden=rate.denominator)
+    restored = _plugin().Upsample(
+        low,
+        factor_num=found.ratio.numerator,
+        factor_den=found.ratio.denominator,
+        width=found.width,
+        height=found.height,
+        length=length,
+        phase=found.index,
+        gop=found.group_length,
+        model=_model_of(found.checksum, tags, options.model),
+        device=options.device,
+    )
+    shape = tags.pixel_shape if tags else video.pixel_shape
+    encoding, clip = _playable(restored, video, shape, options, output)
+    job = Job(
+        clip=clip,
+        output=output,
+        encoding=encoding,
+        audio=Audio(source, video.start, None),
+        tags={},
+        identity=_identity("decode", source, encoding.options, found, []),
+        segment=options.segment,
+    )
+    _run(job, options.resume, options.overwrite, "restoring")
+    say(
+        f"{output}: {length} frames at {_rate_text(restored.fps)} fps, "
+        f"{restored.width}x{restored.height}; {output.stat().st_size / 1e6:.1f} MB"
+    )
+
+
+def find_stamp(clip: Any) -> Stamp | None:
+    """The stamp of the first frame, worked out from the first frame that has one."""
+    for n in range(min(clip.num_frames, _SEARCHED)):
+        found = stamp.read(frame_array(clip.get_frame(n)))
+        if found is not None and found.index >= n:
+            return replace(found, index=found.index - n)
+    return None
+
+
+def _part(video: Video, rate: Fraction, options: EncodeOptions) -> tuple[int, int]:
+    """First frame and the one after the last."""
+    total = int(video.clip.num_frames)
+    begin = parse_frame(options.start, rate, "--start") if options.start else 0
+    end = min(parse_frame(options.end, rate, "--end"), total) if options.end else total
+    if begin >= end:
+        raise CliError(
+            f"--start and --end leave no frame: from {begin} to {end} of a video of {total} frames"
+        )
+    return begin, end
+
+
+def _rate_arguments(options: EncodeOptions) -> dict[str, Any]:
+    if options.fps is not None and options.time_factor is not None:
+        raise CliError("give either --fps or --time-factor, not both")
+    scale = {} if options.scale is None else {"scale": options.scale}
+    if options.fps is not None:
+        target = parse_rate(options.fps, "--fps")
+        return {"fps_num": target.numerator, "fps_den": target.denominator} | scale
+    factor = parse_factor(options.time_factor or "2", "--time-factor")
+    return {"factor_num": factor.numerator, "factor_den": factor.denominator} | scale
+
+
+def _plugin() -> Any:
+    if not hasattr(core, "cvrs"):
+        raise CliError("VapourSynth does not find the cvrs plugin; vs-cvrs doctor says more")
+    return core.cvrs
+
+
+def _first_stamp(properties: dict[str, Any]) -> Stamp:
+    rate = (properties["CVRSRateNum"], properties["CVRSRateDen"])
+    return Stamp(
+        ratio=Fraction(properties["CVRSFactorNum"], properties["CVRSFactorDen"]),
+        rate=Fraction(*rate) if all(rate) else None,
+        width=properties["CVRSWidth"],
+        height=properties["CVRSHeight"],
+        length=properties["CVRSLength"],
+        group_length=properties["CVRSGroupLength"],
+        index=properties["CVRSIndex"],
+        checksum=_text(properties["CVRSChecksum"]),
+    )
+
+
+def _model_of(checksum: str, tags: Tags | None, wanted: str) -> str:
+    """What to give as ``model``: the bundled one whose weights the file was made with."""
+    if wanted != "auto":
+        return wanted
+    from vs_cvrs import checkpoint  # imports PyTorch
+
+    for name in zoo.names():
+        if checkpoint.load(zoo.resolve(name, Fraction(1), Fraction(1))).checksum == checksum:
+            return name
+    name = f"{tags.model} ({checksum})" if tags else checksum
+    raise CliError(f"the file was made with model {name}, which is not bundled; give --model FILE")
+
+
+def _playable(
+    restored: Any, video: Video, shape: Fraction, options: DecodeOptions, output: Path
+) -> tuple[Encoding, Any]:
+    """The restored frames as YUV, and how they are encoded."""
+    if options.lossless or options.codec == "ffv1":
+        words = [*LOSSLESS[options.codec]]
+        format_id, pixels = vs.YUV444P10, CARRIER_FORMAT
+    else:
+        words = ["-c:v", _CRF_ENCODERS[options.codec], "-crf", f"{options.crf:g}"]
+        if options.codec == "x265":
+            words += ["-x265-params", "log-level=error"]
+        even = restored.width % 2 == 0 and restored.height % 2 == 0
+        format_id = vs.YUV420P8 if even else vs.YUV444P8
+        pixels = "yuv420p" if even else "yuv444p"
+        if not even:
+            say("decode: 4:4:4, because 4:2:0 needs an even width and height")
+    if options.codec != "ffv1":
+        words += ["-preset", options.preset or ("veryfast" if options.lossless else "medium")]
+    if options.codec == "x265" and output.suffix.lower() != ".mkv":
+        words += ["-tag:v", "hvc1"]
+    words += ["-pix_fmt", pixels, *_colours(video), *_pixel_shape(shape)]
+    clip = core.resize.Bicubic(restored, format=format_id, matrix=_BT709, range=0)
+    return Encoding(words, "mkv" if options.codec == "ffv1" else "nut"), clip
+
+
+def _colours(video: Video) -> list[str]:
+    """The carrier's matrix and range, and the source's primaries and transfer where stated."""
+    words = ["-colorspace", "bt709", "-color_range", "tv"]
+    if video.primaries != _UNSTATED:
+        words += ["-color_primaries", str(video.primaries)]
+    if video.transfer != _UNSTATED:
+        words += ["-color_trc", str(video.transfer)]
+    return words
+
+
+def _pixel_shape(shape: Fraction) -> list[str]:
+    shape = shape.limit_denominator(1000)
+    return ["-vf", f"setsar={shape.numerator}/{shape.denominator}"]
+
+
+def _identity(
+    command: str, source: Path, encoder: list[str], made: Tags | Stamp, arguments: list[Any]
+) -> dict[str, Any]:
+    state = source.stat()
+    return {
+        "command": command,
+        "source": [str(source.resolve()), state.st_size, state.st_mtime_ns],
+        "encoder": encoder,
+        "model and sizes": str(made),
+        "arguments": arguments,
+    }
+
+
+def _run(job: Job, resume: bool, overwrite: bool, title: str) -> None:
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Speed(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(title, total=job.clip.num_frames)
+        job.run(resume, overwrite, lambda done: progress.update(bar, completed=done))
+
+
+class _Speed(ProgressColumn):
+    """Frames per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} fps" if task.speed else "")
+
+
+def _rate_text(rate: Any) -> str:
+    return f"{float(Fraction(rate)):.3f}".rstrip("0").rstrip(".")
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

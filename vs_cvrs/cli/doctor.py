@@ -1,0 +1,158 @@
+"""``vs-cvrs doctor``: what is there, and one line of advice for each thing that is missing."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from vs_cvrs import __version__
+from vs_cvrs.ffmpeg import CARRIER_FORMAT, find_ffmpeg
+
+__all__ = ["Check", "checks", "doctor"]
+
+_ENCODERS = ("libx264", "libx265", "ffv1")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that is there or not; without ``needed`` it is only good to have."""
+
+    name: str
+    found: str
+    advice: str
+    needed: bool = True
+
+
+def doctor() -> int:
+    """Print the checks; exit code 1 when something needed is missing."""
+    missing = False
+    for check in checks():
+        mark = "ok" if check.found else ("missing" if check.needed else "absent")
+        print(f"{mark:8}{check.name:24}{check.found or check.advice}")
+        missing = missing or (check.needed and not check.found)
+    return int(missing)
+
+
+def checks() -> Iterator[Check]:
+    """All checks, one after the other."""
+    fine = sys.version_info >= (3, 12)
+    yield Check("Python", platform.python_version() if fine else "", "install Python 3.12 or newer")
+    yield Check("vs-cvrs", __version__, "")
+    yield Check("VapourSynth", _try(_vapoursynth), "pip install vapoursynth")
+    yield Check(
+        "cvrs plugin",
+        _try(_plugin),
+        "pip install --force-reinstall --no-deps vs-cvrs, into the Python that VapourSynth is in",
+    )
+    yield Check("BestSource", _try(_bestsource), "pip install vapoursynth-bestsource")
+    yield Check(
+        "vspipe",
+        _try(_vspipe),
+        "it comes with pip install vapoursynth; only your own scripts need it",
+        needed=False,
+    )
+    yield Check("PyTorch", _package("torch"), "pip install torch")
+    yield Check("bundled models", _try(_models), "pip install --force-reinstall --no-deps vs-cvrs")
+    yield Check(
+        "CUDA",
+        _try(_cuda),
+        "no NVIDIA GPU that PyTorch can use; everything works on the CPU, more slowly",
+        needed=False,
+    )
+    yield Check(
+        "CuPy",
+        _package("cupy-cuda13x") or _package("cupy-cuda12x"),
+        "for a GPU: pip install 'vs-cvrs[cuda13]' (or cuda12)",
+        needed=False,
+    )
+    yield Check("ffmpeg", _try(_ffmpeg), "install ffmpeg, or: pip install imageio-ffmpeg")
+    for encoder in _ENCODERS:
+        yield Check(
+            f"encoder {encoder}",
+            _try(functools.partial(_encoder, encoder)),
+            f"this ffmpeg cannot encode {CARRIER_FORMAT} with it; the one in imageio-ffmpeg can",
+            needed=encoder == "libx264",
+        )
+    yield Check(
+        "matplotlib",
+        _package("matplotlib"),
+        "for compare --png: pip install matplotlib",
+        needed=False,
+    )
+
+
+def _try(look: Callable[[], str]) -> str:
+    """What ``look`` finds; empty where it fails, for whatever reason: that is what is asked."""
+    try:
+        return look()
+    except Exception:
+        return ""
+
+
+def _package(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _vapoursynth() -> str:
+    import vapoursynth as vs
+
+    return f"R{vs.core.core_version.release_major}"
+
+
+def _plugin() -> str:
+    import vapoursynth as vs
+
+    found = vs.core.cvrs.version
+    return f"{found.major}.{found.minor}"
+
+
+def _bestsource() -> str:
+    import vapoursynth as vs
+
+    return f"R{vs.core.bs.version.major}"
+
+
+def _vspipe() -> str:
+    beside = Path(sysconfig.get_path("scripts")) / "vspipe"
+    return str(beside) if beside.exists() else shutil.which("vspipe") or ""
+
+
+def _models() -> str:
+    from vs_cvrs import zoo
+
+    return ", ".join(zoo.names())
+
+
+def _cuda() -> str:
+    if importlib.util.find_spec("torch") is None:
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+
+
+def _ffmpeg() -> str:
+    path = find_ffmpeg()
+    done = subprocess.run([path, "-version"], capture_output=True, check=True, text=True)
+    return f"{done.stdout.split()[2]} ({path})"
+
+
+def _encoder(name: str) -> str:
+    """Encode two frames: a listed encoder may still lack the bit depth."""
+    command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "color=s=64x64:d=0.1"]
+    command += ["-pix_fmt", CARRIER_FORMAT, "-c:v", name, "-f", "null", "-"]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    # A pixel format that an encoder lacks is replaced, with a warning.
+    return "" if b"ncompatible" in done.stderr else CARRIER_FORMAT

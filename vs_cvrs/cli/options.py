@@ -1,0 +1,56 @@
+"""Values of options: rates, factors and places in a file."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from vs_cvrs.cli.running import CliError
+from vs_cvrs.timeline import snap_rate
+
+__all__ = ["parse_factor", "parse_frame", "parse_rate"]
+
+_MAX_TERM = 2**31 - 1
+
+
+def parse_rate(text: str, option: str) -> Fraction:
+    """Read "25", "30000/1001", or a decimal that stands for a broadcast rate ("23.976")."""
+    if "/" in text:
+        rate = _fraction(text, option)
+    else:
+        try:
+            rate = snap_rate(float(text))
+        except ValueError as error:
+            raise CliError(
+                f"{option} must be a number or a fraction of numbers, got {text!r}"
+            ) from error
+    if not 0 < rate.numerator <= _MAX_TERM or rate.denominator > _MAX_TERM:
+        raise CliError(f"{option} is out of range, got {text!r}")
+    return rate
+
+
+def parse_factor(text: str, option: str) -> Fraction:
+    """Read "2", "5/4" or "2.5", at least 1."""
+    factor = _fraction(text, option).limit_denominator(1000)
+    if not 1 <= factor <= _MAX_TERM:
+        raise CliError(f"{option} must be at least 1, got {text!r}")
+    return factor
+
+
+def parse_frame(text: str, rate: Fraction, option: str) -> int:
+    """Read "300f", "12.5" (seconds) or "1:02:03.5" as the number of the nearest frame."""
+    if re.fullmatch(r"\d+f", text):
+        return int(text[:-1])
+    if not re.fullmatch(r"(\d+:)?(\d+:)?\d+(\.\d+)?", text):
+        raise CliError(f"{option} must be like 12.5, 1:02:03.5 or 300f, got {text!r}")
+    seconds = Fraction(0)
+    for part in text.split(":"):
+        seconds = seconds * 60 + Fraction(part)
+    return round(seconds * rate)
+
+
+def _fraction(text: str, option: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise CliError(f"{option} must be a number or a fraction, got {text!r}") from error
