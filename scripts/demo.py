@@ -88,10 +88,12 @@ def transcode(script: Path, output: Path, frames: int, title: str, console: Cons
     """Run a script through vspipe into lossless x264, with a progress bar; seconds it took."""
     partial = output.with_suffix(".part.mkv")
     log = output.with_suffix(".log")
-    command = [find_ffmpeg(), "-y", "-v", "error", "-f", "yuv4mpegpipe", "-i", "-"]
+    # The matrix is written down, so that no reader has to guess it from the frame's size; and it is
+    # stated of the input too, or else ffmpeg converts from the matrix that it guesses.
+    colours = ["-colorspace", "bt709", "-color_range", "tv"]
+    command = [find_ffmpeg(), "-y", "-v", "error", *colours, "-f", "yuv4mpegpipe", "-i", "-"]
     command += [*LOSSLESS["x264"], "-preset", "veryfast", "-pix_fmt", CARRIER_FORMAT]
-    # The matrix is written down, so that no reader has to guess it from the frame's size.
-    command += ["-colorspace", "bt709", "-color_range", "tv", str(partial)]
+    command += [*colours, str(partial)]
     started = time.perf_counter()
     columns = (
         TextColumn("{task.description}"),
