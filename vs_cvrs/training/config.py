@@ -54,6 +54,8 @@ class LossConfig(_Strict):
 
     Attributes:
         restoration: "charbonnier", or "psnr" for the logarithm of each clip's mean squared error.
+        hidden: how many times more the error of a frame counts that no low-rate frame shows. Those
+            are the harder ones; left alone they end up further behind than the eye likes.
         low_rate: weight of the low-rate frames' fidelity.
         low_rate_psnr: dB up to which that fidelity is pushed at full weight (psnr form only);
             it begins at low_rate_psnr_start and rises linearly over the share low_rate_ramp of
@@ -66,6 +68,7 @@ class LossConfig(_Strict):
     """
 
     restoration: Literal["charbonnier", "psnr"] = "psnr"
+    hidden: float = 1.0
     low_rate: float = 1.0
     low_rate_psnr: float = 40.0
     low_rate_psnr_start: float = 30.0

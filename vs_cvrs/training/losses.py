@@ -35,25 +35,32 @@ def pattern_energy(difference: Tensor) -> Tensor:
     return local.square().reshape(b, -1).mean(dim=1)
 
 
-def clip_log_error(x: Tensor, target: Tensor, pattern: float = 0.0) -> Tensor:
+def clip_log_error(difference: Tensor, pattern: float = 0.0) -> Tensor:
     """ln(mean squared error) of each clip, shape (batch,), plus ``pattern`` x `pattern_energy`.
 
     Its mean is the clip PSNR up to a factor. Against a plain mean of errors it keeps clips with
     large motion from drowning the others, and within a clip the worst frames pull hardest, which
     brings odd and even frames together.
     """
-    difference = x - target
     error = difference.square().mean(dim=(1, 2, 3, 4))
     if pattern:
         error = error + pattern * pattern_energy(difference)
     return torch.log(error + _ERROR_FLOOR)
 
 
-def restoration_loss(restored: Tensor, high: Tensor, config: LossConfig) -> Tensor:
-    """Distance between restored and original high-rate frames."""
+def restoration_loss(
+    restored: Tensor, high: Tensor, shown: list[int], config: LossConfig
+) -> Tensor:
+    """Distance between restored and original high-rate frames.
+
+    ``shown`` are the indices of the frames that low-rate frames show.
+    """
     if config.restoration == "charbonnier":
         return charbonnier(restored, high)
-    return clip_log_error(restored, high).mean()
+    weight = high.new_full((high.shape[2], 1, 1), config.hidden)
+    weight[shown] = 1.0
+    weight = (weight / weight.mean()).sqrt()
+    return clip_log_error((restored - high) * weight).mean()
 
 
 def low_rate_loss(low: Tensor, shown: Tensor, config: LossConfig, progress: float = 1.0) -> Tensor:
@@ -65,7 +72,7 @@ def low_rate_loss(low: Tensor, shown: Tensor, config: LossConfig, progress: floa
     """
     if config.restoration == "charbonnier":
         return config.low_rate * charbonnier(low, shown)
-    error = clip_log_error(low, shown, config.low_rate_pattern)
+    error = clip_log_error(low - shown, config.low_rate_pattern)
     ramp = min(1.0, progress / config.low_rate_ramp) if config.low_rate_ramp else 1.0
     goal_db = config.low_rate_psnr_start + ramp * (
         config.low_rate_psnr - config.low_rate_psnr_start

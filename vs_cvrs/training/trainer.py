@@ -69,7 +69,7 @@ def compute_losses(
         low = model.embed(latent)
         back = model.extract(straight_through_round(low)).clamp(0.0, 1.0)
     restored = model.upsample(back, size)
-    restoration = restoration_loss(restored, high, stage.loss)
+    restoration = restoration_loss(restored, high, batch.shown, stage.loss)
     fidelity = low_rate_loss(low, target, stage.loss, progress)
     recovery = charbonnier(back, latent) if stage.loss.latent else latent.new_zeros(())
     loss = restoration + fidelity + stage.loss.latent * recovery
