@@ -13,8 +13,11 @@ import yaml
 from PIL import Image
 
 from vs_cvrs import checkpoint
+from vs_cvrs.model import build
 from vs_cvrs.training.config import ConfigError, load_config
-from vs_cvrs.training.trainer import straight_through_round
+from vs_cvrs.training.trainer import Trainer, straight_through_round
+
+PARAMETERS = {"lite": 0.707e6, "base": 11.7e6, "mix": 17.4e6}
 
 TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 
@@ -54,6 +57,12 @@ def config(tmp_path: Path) -> Path:
     }
     path.write_text(yaml.safe_dump(settings))
     return path
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny layers gain nothing from more threads, and wait long for them on a busy machine."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def command(*arguments: object) -> list[str]:
@@ -139,7 +148,35 @@ def test_bundled_configurations_are_valid() -> None:
     found = sorted(folder.glob("*.yaml"))
     assert found
     for path in found:
-        assert load_config(path).name == path.stem
+        config = load_config(path)
+        assert config.name == path.stem
+        parameters = sum(p.numel() for p in build(config.architecture, config.options).parameters())
+        assert parameters == pytest.approx(PARAMETERS[config.name], rel=0.02)
+
+
+@pytest.mark.parametrize("train", ["rescaler", "imsm", "joint"])
+def test_a_stage_trains_what_it_names(config: Path, tmp_path: Path, train: str) -> None:
+    settings = yaml.safe_load(config.read_text())
+    settings["architecture"] = "conv"
+    settings["options"] = {
+        "block_num": 1,
+        "down_opt": {"mid_channels": 4, "three_D_res_num": 1, "kernel_size": [3, 3, 3]},
+        "up_opt": {"mid_channels": 8, "three_D_res_num": 1, "fuse_channels": 4},
+    }
+    settings["stages"] = [
+        {"train": train, "steps": 1, "batch": 1, "crop": 16, "precision": "fp32", "warmup": 0}
+    ]
+    config.write_text(yaml.safe_dump(settings))
+    trainer = Trainer(load_config(config), tmp_path / "runs" / train, torch.device("cpu"))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.run()
+    changed = {
+        name.split(".")[0]
+        for name, value in trainer.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    parts = {"rescaler": {"downet", "upnet"}, "imsm": {"inv_block"}}
+    assert changed == parts.get(train, {"downet", "upnet", "inv_block"})
 
 
 def test_a_missing_run_is_named(config: Path, tmp_path: Path) -> None:

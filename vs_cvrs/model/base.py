@@ -74,6 +74,10 @@ class CvrsModel(nn.Module, abc.ABC):
     def upsample(self, latent: Tensor, size: Size) -> Tensor:
         """Latent to high-rate frames of ``size``, not clamped."""
 
+    def imsm_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the invertible part, which training can take apart from the rest."""
+        return []
+
     def encode(self, high: Tensor, size: Size) -> Tensor:
         """High-rate frames to low-rate frames of ``size`` in 0..1, not yet rounded to 8 bits."""
         with self._reduced_precision(high):

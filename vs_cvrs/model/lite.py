@@ -294,6 +294,9 @@ class LiteModel(CvrsModel):
         except TypeError as error:
             raise ValueError(f"options of a lite model: {error}") from error
 
+    def imsm_parameters(self) -> list[nn.Parameter]:
+        return list(self.imsm.parameters())
+
     def downsample(self, high: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to the latent (B, 3, ceil(T/2), H and W rounded up to multiples of 4)."""
         b, _, t, h, w = high.shape

@@ -204,6 +204,9 @@ class _Rescaler(CvrsModel):
         """
         return cls(options)
 
+    def imsm_parameters(self) -> list[nn.Parameter]:
+        return list(self.inv_block.parameters())
+
     def downsample(self, high: Tensor, size: Size) -> Tensor:
         out: Tensor = self.downet(high, size)
         return out

@@ -225,9 +225,10 @@ class Trainer:
 
     def _new_optimiser(self, index: int) -> torch.optim.AdamW:
         stage = self.config.stages[index]
-        for name, parameter in self.model.named_parameters():
-            imsm = name.split(".", 1)[0] == "imsm"
-            parameter.requires_grad_(stage.train == "joint" or imsm == (stage.train == "imsm"))
+        imsm = {id(parameter) for parameter in self.model.imsm_parameters()}
+        for parameter in self.model.parameters():
+            inside = id(parameter) in imsm
+            parameter.requires_grad_(stage.train == "joint" or inside == (stage.train == "imsm"))
         trained = [p for p in self.model.parameters() if p.requires_grad]
         return torch.optim.AdamW(
             trained, lr=stage.rate, betas=(0.9, 0.99), weight_decay=self.config.weight_decay
