@@ -122,13 +122,16 @@ class PythonProcessor final : public Processor {
         });
     }
 
-    void process(const Memory &source, std::int64_t source_frames, const Memory &output,
-                 std::int64_t output_frames) override {
-        with_python([&] {
+    Verdict process(std::int64_t group, const Memory &source, std::int64_t source_frames, const Memory &output,
+                    std::int64_t output_frames) override {
+        return with_python([&] {
             const auto array = [](const Memory &memory) -> py::object & {
                 return *static_cast<py::object *>(memory.owner.get());
             };
-            processor_->attr("process")(array(source), source_frames, array(output), output_frames);
+            const py::object verdict =
+                processor_->attr("process")(group, array(source), source_frames, array(output), output_frames);
+            return Verdict{verdict.attr("intact").cast<std::optional<bool>>(),
+                           verdict.attr("warning").cast<std::string>()};
         });
     }
 
@@ -160,11 +163,13 @@ void close_gate_at_exit() {
 } // namespace
 
 FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments,
-                       const Values &properties) {
+                       const Values &properties, const std::vector<std::byte> &first_frame) {
     return with_python([&] {
         close_gate_at_exit();
         const py::object plan = py::module_::import("vs_cvrs.filters")
-                                    .attr("plan")(name, to_dict(clip), to_dict(arguments), to_dict(properties));
+                                    .attr("plan")(name, to_dict(clip), to_dict(arguments), to_dict(properties),
+                                                  py::bytes(reinterpret_cast<const char *>(first_frame.data()),
+                                                            first_frame.size()));
         const py::object table = plan.attr("table");
         const auto indices = [&table](const char *field) {
             const auto array = py::array_t<std::int64_t, py::array::c_style>(table.attr(field));

@@ -7,6 +7,7 @@
 
 #include "group_filter.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -38,8 +39,9 @@ struct FilterPlan {
     std::unique_ptr<Processor> processor;
 };
 
+// `first_frame` holds the samples of the clip's first frame, plane after plane, or nothing.
 FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments,
-                       const Values &properties);
+                       const Values &properties, const std::vector<std::byte> &first_frame);
 
 // Names and values for core.cvrs.Version().
 using Versions = std::vector<std::pair<std::string, std::vector<std::string>>>;

@@ -117,8 +117,9 @@ GroupCache::Group GroupFilter::make_group(std::size_t group, Host &host) {
     for (std::int64_t i = 0; i < in_pad.tail; ++i, target += in_bytes)
         std::memcpy(target, target - in_bytes, in_bytes);
 
-    processor_->process(input.memory(), in_pad.head + in_end - in_begin + in_pad.tail, output.memory(),
-                        out_pad.head + out_end - out_begin + out_pad.tail);
+    const Verdict verdict = processor_->process(
+        static_cast<std::int64_t>(group), input.memory(), in_pad.head + in_end - in_begin + in_pad.tail,
+        output.memory(), out_pad.head + out_end - out_begin + out_pad.tail);
 
     const std::byte *source = output.memory().data + static_cast<std::size_t>(out_pad.head) * output_shape_.bytes();
     auto frames = std::make_shared<std::vector<GroupCache::Frame>>();
@@ -128,6 +129,7 @@ GroupCache::Group GroupFilter::make_group(std::size_t group, Host &host) {
         source += output_shape_.bytes();
         frames->push_back(frame.handle);
     }
+    host.judged(verdict, made);
     return frames;
 }
 

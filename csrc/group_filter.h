@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 namespace cvrs {
@@ -32,6 +34,12 @@ struct OutputFrame {
     Planes planes;
 };
 
+// What was found out about a group while it was made.
+struct Verdict {
+    std::optional<bool> intact; // whether its source frames are as they were sent, where that is known
+    std::string warning;        // to be logged, when not empty
+};
+
 // What the filter asks of its host during one frame request, when all source frames are there.
 class Host {
   public:
@@ -40,6 +48,8 @@ class Host {
     virtual void done_with_source(std::int64_t index) = 0;
     // A new frame with the properties of `like`.
     virtual OutputFrame create(std::int64_t index, const SourceFrame &like) = 0;
+    // A group's frames have their samples, and this was found out about them.
+    virtual void judged(const Verdict &verdict, const std::vector<OutputFrame> &frames) = 0;
 };
 
 // What turns a group's source frames into its output frames. Throws std::exception on failure.
@@ -47,8 +57,8 @@ class Processor {
   public:
     virtual ~Processor() = default;
     virtual Memory allocate(std::size_t bytes) = 0;
-    virtual void process(const Memory &source, std::int64_t source_frames, const Memory &output,
-                         std::int64_t output_frames) = 0;
+    virtual Verdict process(std::int64_t group, const Memory &source, std::int64_t source_frames,
+                            const Memory &output, std::int64_t output_frames) = 0;
 };
 
 class GroupFilter {

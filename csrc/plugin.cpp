@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::string_view kPropertyPrefix = "CVRS";
 constexpr const char *kIndexProperty = "CVRSIndex";
+constexpr const char *kIntactProperty = "CVRSIntact";
 constexpr std::int64_t kCachedSourceGroups = 2; // the one that is made and the one that is read ahead
 
 using Node = std::shared_ptr<VSNode>;
@@ -25,20 +26,20 @@ using ConstFrame = std::shared_ptr<const VSFrame>;
 struct FilterFunction {
     const char *name;
     const char *arguments;
-    bool reads_properties; // of the clip's first frame, when the filter is created
+    bool reads_first_frame; // when the filter is created
 };
 
 constexpr FilterFunction kDownsample = {
     "Downsample",
     "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
     "scale:float:opt;width:int:opt;height:int:opt;"
-    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;",
+    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;stamp:int:opt;",
     false};
 constexpr FilterFunction kUpsample = {
     "Upsample",
     "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
     "scale:float:opt;width:int:opt;height:int:opt;length:int:opt;phase:int:opt;"
-    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;",
+    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;strict:int:opt;",
     true};
 
 ConstFrame adopt(const VSFrame *frame, const VSAPI *vsapi) {
@@ -92,6 +93,15 @@ class Request final : public Host {
                                     vsapi_->getStride(made, p)};
         }
         return result;
+    }
+
+    void judged(const Verdict &verdict, const std::vector<OutputFrame> &frames) override {
+        if (verdict.intact)
+            for (const OutputFrame &frame : frames)
+                vsapi_->mapSetInt(vsapi_->getFramePropertiesRW(static_cast<VSFrame *>(frame.handle.get())),
+                                  kIntactProperty, *verdict.intact, maReplace);
+        if (!verdict.warning.empty())
+            vsapi_->logMessage(mtWarning, (std::string(instance_.name) + ": " + verdict.warning).c_str(), core_);
     }
 
   private:
@@ -248,7 +258,17 @@ Values describe(const VSVideoInfo &info, const VSAPI *vsapi) {
             {"format_name", std::string(format)}};
 }
 
-Values first_frame_properties(const Node &node, const VSAPI *vsapi) {
+struct FirstFrame {
+    Values properties;
+    std::vector<std::byte> samples; // of a clip with three planes of the same size
+};
+
+FrameShape shape_of(const VSVideoInfo &info) {
+    return {static_cast<std::size_t>(info.width) * static_cast<std::size_t>(info.format.bytesPerSample),
+            static_cast<std::size_t>(info.height)};
+}
+
+FirstFrame read_first_frame(const Node &node, const VSVideoInfo &info, const VSAPI *vsapi) {
     char message[1024] = "";
     const VSFrame *frame = nullptr;
     {
@@ -258,12 +278,19 @@ Values first_frame_properties(const Node &node, const VSAPI *vsapi) {
     if (!frame)
         throw std::runtime_error(std::string("the clip's first frame could not be read: ") + message);
     const ConstFrame owner = adopt(frame, vsapi);
-    return read_values(vsapi->getFramePropertiesRO(frame), kPropertyPrefix, vsapi);
-}
-
-FrameShape shape_of(const VSVideoInfo &info) {
-    return {static_cast<std::size_t>(info.width) * static_cast<std::size_t>(info.format.bytesPerSample),
-            static_cast<std::size_t>(info.height)};
+    FirstFrame result;
+    result.properties = read_values(vsapi->getFramePropertiesRO(frame), kPropertyPrefix, vsapi);
+    if (info.format.colorFamily == cfRGB) {
+        ConstPlanes planes;
+        for (std::size_t plane = 0; plane < kPlanes; ++plane) {
+            const int p = static_cast<int>(plane);
+            planes[plane] = {reinterpret_cast<const std::byte *>(vsapi->getReadPtr(frame, p)),
+                             vsapi->getStride(frame, p)};
+        }
+        result.samples.resize(shape_of(info).bytes());
+        gather(planes, shape_of(info), result.samples.data());
+    }
+    return result;
 }
 
 // Enough groups for the frames that are requested at the same time, wherever in a group they lie.
@@ -282,10 +309,10 @@ std::unique_ptr<Instance> create_instance(const FilterFunction &function, const 
     instance->source_info = *vsapi->getVideoInfo(instance->node.get());
 
     const Values arguments = read_values(in, "", vsapi);
-    const Values properties = function.reads_properties && vsh::isConstantVideoFormat(&instance->source_info)
-                                  ? first_frame_properties(instance->node, vsapi)
-                                  : Values{};
-    instance->plan = plan_filter(function.name, describe(instance->source_info, vsapi), arguments, properties);
+    const FirstFrame first = function.reads_first_frame && vsh::isConstantVideoFormat(&instance->source_info)
+                                 ? read_first_frame(instance->node, instance->source_info, vsapi)
+                                 : FirstFrame{};
+    instance->plan = plan_filter(function.name, describe(instance->source_info, vsapi), arguments, first.properties, first.samples);
 
     FilterPlan &plan = instance->plan;
     VSVideoInfo &info = instance->info;

@@ -156,13 +156,21 @@ class FakeHost final : public Host {
         return frame;
     }
 
+    void judged(const Verdict &verdict, const std::vector<OutputFrame> &frames) override {
+        verdicts.push_back(verdict);
+        judged_frames += frames.size();
+    }
+
     std::set<std::int64_t> read, done;
+    std::vector<Verdict> verdicts;
+    std::size_t judged_frames = 0;
     std::vector<std::byte> likes;
 };
 
 struct Log {
     int calls = 0;
     bool fail = false;
+    std::int64_t group = -1;
     std::vector<int> source;
 };
 
@@ -170,8 +178,9 @@ class FakeProcessor final : public Processor {
   public:
     explicit FakeProcessor(Log &log) : log_(log) {}
     Memory allocate(std::size_t bytes) override { return pageable(bytes); }
-    void process(const Memory &source, std::int64_t source_frames, const Memory &output,
-                 std::int64_t output_frames) override {
+    Verdict process(std::int64_t group, const Memory &source, std::int64_t source_frames, const Memory &output,
+                    std::int64_t output_frames) override {
+        log_.group = group;
         ++log_.calls;
         if (log_.fail)
             throw std::runtime_error("broken");
@@ -180,6 +189,7 @@ class FakeProcessor final : public Processor {
             log_.source.push_back(static_cast<int>(source.data[i * 3]));
         for (std::int64_t i = 0; i < output_frames * 3; ++i)
             output.data[i] = std::byte(i / 3 + 100);
+        return {group != 1, "group " + std::to_string(group)};
     }
 
   private:
@@ -214,6 +224,9 @@ void groups_are_made_once_and_padded_at_the_ends() {
     CHECK(value(filter->make(7, host)) == 100);
     CHECK((log.source == std::vector<int>{4, 4, 4, 4}));
     CHECK(log.calls == 3 && filter->cached(0) == nullptr); // two groups are kept
+    CHECK(log.group == 2 && host.verdicts.size() == 3 && host.judged_frames == 8);
+    CHECK(host.verdicts[0].intact == true && host.verdicts[1].intact == false);
+    CHECK(host.verdicts[2].warning == "group 2");
 }
 
 void a_group_that_failed_is_tried_again() {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vs_cvrs import __version__, checkpoint, zoo
-from vs_cvrs.session import Frames, Session, find_open, open_session
+from vs_cvrs import __version__, checkpoint, stamp, zoo
+from vs_cvrs.processing import Downsampler, FrameType, Processor, Upsampler, to_levels
+from vs_cvrs.session import Session, find_open, open_session
+from vs_cvrs.stamp import Stamp
 from vs_cvrs.timeline import (
     MAX_GROUP_LENGTH,
     SIZE_MULTIPLE,
@@ -60,33 +62,6 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Processor:
-    """Makes the output frames of one group from its source frames, in flat group buffers."""
-
-    session: Session
-    compute: Callable[[Frames, Frames], None]
-    source: tuple[np.dtype[Any], int, int]  # sample type, height, width
-    output: tuple[np.dtype[Any], int, int]
-
-    def allocate(self, size: int) -> npt.NDArray[np.uint8]:
-        """Memory for group buffers."""
-        return self.session.allocate(size)
-
-    def process(
-        self,
-        source: npt.NDArray[np.uint8],
-        source_frames: int,
-        output: npt.NDArray[np.uint8],
-        output_frames: int,
-    ) -> None:
-        """Read ``source_frames`` frames at the start of one buffer, write the other."""
-        self.compute(
-            _as_frames(source, source_frames, *self.source),
-            _as_frames(output, output_frames, *self.output),
-        )
-
-
-@dataclass(frozen=True)
 class FilterPlan:
     """What the compiled plugin needs to know of a filter.
 
@@ -114,6 +89,7 @@ def plan(
     clip: Mapping[str, Value],
     arguments: Mapping[str, Value],
     properties: Mapping[str, Value],
+    first_frame: bytes = b"",
 ) -> FilterPlan:
     """Plan a filter.
 
@@ -123,6 +99,7 @@ def plan(
             format_name of the source clip.
         arguments: the script's, by their names in the filter's signature.
         properties: the CVRS properties of the source clip's first frame; Upsample only.
+        first_frame: that frame's samples, plane after plane; Upsample only.
 
     Raises:
         ValueError, OSError, RuntimeError: with one sentence for the user.
@@ -131,7 +108,8 @@ def plan(
     given = _Arguments(arguments)
     if name == "Downsample":
         return _plan_downsample(source, given)
-    return _plan_upsample(source, given, _Stated.read(properties))
+    stated = _Stated.read(properties) or _Stated.of_stamp(source, first_frame)
+    return _plan_upsample(source, given, stated)
 
 
 def versions() -> dict[str, list[str]]:
@@ -214,7 +192,10 @@ class _Arguments:
 
 @dataclass(frozen=True)
 class _Stated:
-    """What the frame properties of a clip made by Downsample state. Rate None: unknown."""
+    """What the frame properties or the stamps of a clip made by Downsample state.
+
+    Rate None: unknown. ``where`` names the one or the other.
+    """
 
     factor: Fraction
     rate: Fraction | None
@@ -225,6 +206,39 @@ class _Stated:
     index: int
     model: str
     checksum: str
+    stamped: bool
+    where: str
+
+    def agree(self, what: str, given: Any, stated: Any) -> None:
+        """Raise ValueError where an argument contradicts what is stated."""
+        if given is not None and stated is not None and given != stated:
+            raise ValueError(
+                f"{what} is given as {given}, but the clip's {self.where} state {stated}"
+            )
+
+    @classmethod
+    def of_stamp(cls, clip: Clip, first_frame: bytes) -> _Stated | None:
+        """None where the first frame has no stamp."""
+        if not first_frame or (clip.is_float, clip.bits) not in _FORMATS:
+            return None
+        kind = _frame_type(clip)
+        frame = np.frombuffer(first_frame, kind.dtype).reshape(3, clip.height, clip.width)
+        found = stamp.read(to_levels(frame, kind))
+        if found is None:
+            return None
+        return cls(
+            factor=found.ratio,
+            rate=found.rate,
+            width=found.width,
+            height=found.height,
+            length=found.length,
+            group_length=found.group_length,
+            index=found.index,
+            model="",
+            checksum=found.checksum,
+            stamped=True,
+            where="stamps",
+        )
 
     @classmethod
     def read(cls, properties: Mapping[str, Value]) -> _Stated | None:
@@ -255,6 +269,8 @@ class _Stated:
             index=number("CVRSIndex", 0),
             model=str(properties.get("CVRSModel")),
             checksum=str(properties.get("CVRSChecksum")),
+            stamped=bool(properties.get("CVRSStamped")),
+            where="frame properties",
         )
 
 
@@ -267,6 +283,18 @@ def _plan_downsample(clip: Clip, given: _Arguments) -> FilterPlan:
     table = timeline.downsample_table(clip.frames)
     _check_memory(table, clip, low_width, low_height)
     high_rate = _pair(clip.rate)
+    mark: Stamp | None = None
+    if given.number("stamp", 0, 1) != 0 and stamp.fits(low_width, low_height):
+        mark = Stamp(
+            ratio=ratio,
+            rate=clip.rate,
+            width=clip.width,
+            height=clip.height,
+            length=clip.frames,
+            group_length=timeline.group_length,
+            index=0,
+            checksum=session.checksum,
+        )
     return FilterPlan(
         table=table,
         width=low_width,
@@ -275,11 +303,12 @@ def _plan_downsample(clip: Clip, given: _Arguments) -> FilterPlan:
         bits=8,
         rate=_pair(low_rate),
         duration_factor=_pair(ratio),
-        processor=Processor(
+        processor=Downsampler(
             session,
-            functools.partial(session.encode, bits=clip.bits),
-            (_sample_type(clip), clip.height, clip.width),
-            (np.dtype(np.uint8), low_height, low_width),
+            _frame_type(clip),
+            FrameType(np.dtype(np.uint8), 8, low_height, low_width),
+            table,
+            mark,
         ),
         properties={
             "CVRSVersion": PROPERTIES_VERSION,
@@ -293,6 +322,7 @@ def _plan_downsample(clip: Clip, given: _Arguments) -> FilterPlan:
             "CVRSGroupLength": timeline.group_length,
             "CVRSModel": session.name,
             "CVRSChecksum": session.checksum,
+            "CVRSStamped": int(mark is not None),
         },
         index_property="CVRSIndex",
         warnings=_warnings(given, session),
@@ -316,6 +346,10 @@ def _plan_upsample(clip: Clip, given: _Arguments, stated: _Stated | None) -> Fil
     length = _length(given, timeline, clip.frames, phase, stated)
     table = timeline.upsample_table(clip.frames, phase, length)
     _check_memory(table, clip, width, height)
+    stamped = stamp.fits(clip.width, clip.height) if stated is None else stated.stamped
+    strict = bool(given.number("strict", 0, 1))
+    if strict and not stamped:
+        raise ValueError("strict=1 needs frames with stamps, and this clip has none to check")
     return FilterPlan(
         table=table,
         width=width,
@@ -324,11 +358,15 @@ def _plan_upsample(clip: Clip, given: _Arguments, stated: _Stated | None) -> Fil
         bits=clip.bits,
         rate=_pair(high_rate),
         duration_factor=_pair(1 / ratio),
-        processor=Processor(
+        processor=Upsampler(
             session,
-            functools.partial(session.decode, bits=clip.bits),
-            (_sample_type(clip), clip.height, clip.width),
-            (_sample_type(clip), height, width),
+            _frame_type(clip),
+            FrameType(_sample_type(clip), clip.bits, height, width),
+            table,
+            timeline,
+            phase,
+            stamped,
+            strict,
         ),
         first_index=stated.index if stated else -1,
         warnings=_warnings(given, session),
@@ -380,14 +418,17 @@ def _upsample_rate(
     """High over low rate, and the high rate where it is known."""
     factor, target = _one_target(given)
     if stated is not None:
-        if clip.rate is not None and stated.rate not in (None, clip.rate * stated.factor):
+        by_properties = stated.where == "frame properties"
+        contradicting = clip.rate is not None and clip.rate * stated.factor != stated.rate
+        # Readers make out a file's rate from rounded times: only stamps have the exact one.
+        if by_properties and contradicting and stated.rate is not None:
             raise ValueError(
                 f"the clip's rate {clip.rate} contradicts its frame properties, which state "
                 f"{stated.rate / stated.factor if stated.rate else None}"
             )
-        _agree("the time factor", factor, stated.factor)
+        stated.agree("the time factor", factor, stated.factor)
         if target is not None and stated.rate is not None:
-            _agree("the target rate", target, stated.rate)
+            stated.agree("the target rate", target, stated.rate)
             factor = stated.factor
         elif target is None:
             factor = stated.factor
@@ -397,10 +438,11 @@ def _upsample_rate(
         factor = target / clip.rate
         if factor < 1:
             raise ValueError(f"the target rate {target} is below the clip's rate {clip.rate}")
-        _agree("the time factor", factor, stated.factor if stated else None)
+        if stated is not None:
+            stated.agree("the time factor", factor, stated.factor)
     ratio = factor or Fraction(1)
     high_rate = clip.rate * ratio if clip.rate is not None else target
-    if high_rate is None and stated is not None:
+    if stated is not None and stated.rate is not None:
         high_rate = stated.rate
     _check_rate(high_rate)
     return ratio, high_rate
@@ -464,13 +506,14 @@ def _upsample_size(
     ):
         high = given.number(side, 1, _MAX_SIDE)
         if high is not None:
-            _agree(side, high, stated_size)
+            if stated is not None:
+                stated.agree(side, high, stated_size)
         elif stated_size is not None:
             high = stated_size
             if scale is not None and low_size(high, scale) != low:
                 raise ValueError(
                     f"scale {float(scale):g} makes {side} {round(low * scale)}, but the clip's "
-                    f"frame properties state {stated_size}"
+                    f"{stated.where if stated else ''} state {stated_size}"
                 )
         else:
             high = round(low * (scale or 1))
@@ -512,14 +555,16 @@ def _open(
     path: Path | None = None
     if model == "auto" and stated is not None:
         path = find_open(stated.checksum)
-        if path is None and stated.model in zoo.names():
-            model = stated.model
+        if path is None:
+            bundled = [name for name in zoo.names() if _bundled_checksum(name) == stated.checksum]
+            bundled += [stated.model] if stated.model in zoo.names() else []
+            model = bundled[0] if bundled else model
     if path is None:
         path = zoo.resolve(model, ratio, scale)
     session = open_session(path, given.text("device"), given.text("precision"))
     if stated is not None and session.checksum != stated.checksum:
         raise ValueError(
-            f"the clip was made with model {stated.model} ({stated.checksum}), "
+            f"the clip was made with model {f'{stated.model} ({stated.checksum})'.lstrip()}, "
             f"but the model here is {session.name} ({session.checksum})"
         )
     return session
@@ -537,7 +582,7 @@ def _timeline(
 ) -> Timeline:
     length = given.number("gop", 1, MAX_GROUP_LENGTH)
     if stated is not None:
-        _agree("gop", length, stated.group_length)
+        stated.agree("gop", length, stated.group_length)
         length = stated.group_length
     return Timeline(ratio, length or choose_group_length(ratio, session.model.group_length))
 
@@ -565,7 +610,7 @@ def _phase(given: _Arguments, timeline: Timeline, stated: _Stated | None) -> int
         return phase or 0
     # A phase may be given within its group or from the start of the untrimmed clip.
     if phase is not None and phase != stated.index % timeline.group_length:
-        _agree("phase", phase, stated.index)
+        stated.agree("phase", phase, stated.index)
     return stated.index
 
 
@@ -579,10 +624,16 @@ def _length(
         left = min(span, stated.length - begin)
         if left < 1:
             raise ValueError(
-                f"frame properties CVRSIndex {stated.index} and CVRSLength {stated.length} "
+                f"{stated.where} CVRSIndex {stated.index} and CVRSLength {stated.length} "
                 "leave nothing to restore"
             )
-        _agree("length", length, left)
+        stated.agree("length", length, left)
+        sent = timeline.low_count(stated.length) - phase
+        if low_frames > sent and stated.where == "stamps":
+            raise ValueError(
+                f"the clip has {low_frames} frames, but the stamp of its first frame states that "
+                f"{sent} are left of its clip: trim it, or give clips one by one"
+            )
         length = left
     _check_frames("restored", length or span)
     return length or 0  # more than these frames span is an error in upsample_table
@@ -616,26 +667,15 @@ def _longest(begins: npt.NDArray[np.int64], head: int, tail: int) -> int:
     return int(max(lengths))
 
 
-def _agree(what: str, given: Any, stated: Any) -> None:
-    """Raise ValueError where an argument contradicts the frame properties."""
-    if given is not None and stated is not None and given != stated:
-        raise ValueError(
-            f"{what} is given as {given}, but the clip's frame properties state {stated}"
-        )
-
-
 def _pair(value: Fraction | None) -> tuple[int, int]:
     return (0, 0) if value is None else (value.numerator, value.denominator)
+
+
+def _frame_type(clip: Clip) -> FrameType:
+    return FrameType(_sample_type(clip), clip.bits, clip.height, clip.width)
 
 
 def _sample_type(clip: Clip) -> np.dtype[Any]:
     if clip.is_float:
         return np.dtype(np.float16 if clip.bits == 16 else np.float32)
     return np.dtype(np.uint8 if clip.bits == 8 else np.uint16)
-
-
-def _as_frames(
-    memory: npt.NDArray[np.uint8], count: int, dtype: np.dtype[Any], height: int, width: int
-) -> Frames:
-    size = count * 3 * height * width * dtype.itemsize
-    return memory[:size].view(dtype).reshape(count, 3, height, width)
