@@ -4,14 +4,16 @@ import copy
 
 import pytest
 import torch
+from torch.nn import functional
 
 from vs_cvrs.model.base import round_to_8bit
 from vs_cvrs.model.lite import (
+    CoarseBlock,
     LiteModel,
-    depth_to_space,
     fold,
+    join_columns,
     shift_time,
-    space_to_depth,
+    split_columns,
     unfold,
 )
 
@@ -37,10 +39,33 @@ def test_fold_and_unfold_are_inverses_and_ordered() -> None:
     assert torch.equal(unfold(folded, 2, 2, 2), x)
 
 
-def test_depth_to_space_undoes_space_to_depth() -> None:
-    x = torch.randn(3, 16, 6, 10)
-    assert space_to_depth(x).shape == (3, 64, 3, 5)
-    assert torch.equal(depth_to_space(space_to_depth(x)), x)
+def test_split_and_join_columns_are_inverses_and_ordered() -> None:
+    x = torch.arange(2 * 3 * 4 * 8 * 12, dtype=torch.float32).reshape(2, 3, 4, 8, 12)
+    even, odd = split_columns(x)
+    assert even.shape == odd.shape == (8, 24, 2, 3)
+    # channel order (dy, dx, c): the last channel is blue of the last row's second such column
+    assert even[4, 23, 1, 2] == x[1, 2, 0, 7, 10]
+    assert odd[4, 23, 1, 2] == x[1, 2, 0, 7, 11]
+    assert torch.equal(join_columns(even, odd, 2), x)
+
+
+def test_a_coarse_block_is_what_its_layers_say() -> None:
+    torch.manual_seed(0)
+    block = CoarseBlock(8)
+    x = torch.randn(4, 8, 12, 16)
+
+    def space_to_depth(y: torch.Tensor) -> torch.Tensor:
+        # PixelUnshuffle orders channels (c, dy, dx), the block (dy, dx, c).
+        n, c, h, w = y.shape
+        folded = functional.pixel_unshuffle(y, 2).reshape(n, c, 4, h // 2, w // 2)
+        return folded.transpose(1, 2).flatten(1, 2)
+
+    y = functional.leaky_relu(block.reduce(space_to_depth(x)), 0.1)
+    y = block.expand(functional.leaky_relu(block.conv(shift_time(y, 2)), 0.1))
+    y = functional.pixel_shuffle(y.reshape(4, 4, 8, 6, 8).transpose(1, 2).flatten(1, 2), 2)
+    assert (block(x, 2) - (x + y)).abs().max() < 1e-5
+    with torch.inference_mode():
+        assert (block(x.clone(), 2) - (x + y)).abs().max() < 1e-5
 
 
 def test_shift_time_does_not_leave_the_group() -> None:

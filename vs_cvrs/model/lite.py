@@ -50,18 +50,24 @@ def unfold(x: Tensor, groups: int, frames: int, factor: int) -> Tensor:
     return x.reshape(groups, c, n // groups * frames, h * factor, w * factor)
 
 
-def space_to_depth(x: Tensor) -> Tensor:
-    """Fold 2 x 2 pixels of a feature tensor into channels, order (dy, dx, c), channels last."""
-    n, c, h, w = x.shape
-    x = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, h // 2, w // 2, 4 * c).permute(0, 3, 1, 2)
+def split_columns(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Fold 4 x 4 pixels into channels, even and odd columns apart.
+
+    (B, C, T, H, W) -> twice (B * T, 8 * C, H/4, W/4), channels last, channel order (dy, dx, c).
+    """
+    b, c, t, h, w = x.shape
+    x = x.reshape(b, c, t, h // 4, 4, w // 4, 2, 2).permute(7, 0, 2, 3, 5, 4, 6, 1)
+    even, odd = x.reshape(2, b * t, h // 4, w // 4, 8 * c).permute(0, 1, 4, 2, 3)
+    return even, odd
 
 
-def depth_to_space(x: Tensor) -> Tensor:
-    """Inverse of `space_to_depth`."""
-    n, c, h, w = x.shape
-    x = x.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, h * 2, w * 2, c // 4).permute(0, 3, 1, 2)
+def join_columns(even: Tensor, odd: Tensor, groups: int) -> Tensor:
+    """Inverse of `split_columns`; ``groups`` is the batch size B that it gives back."""
+    n, channels, h, w = even.shape
+    x = torch.stack((even.permute(0, 2, 3, 1), odd.permute(0, 2, 3, 1)))
+    x = x.reshape(2, groups, n // groups, h, w, 4, 2, channels // 8)
+    x = x.permute(1, 7, 2, 3, 5, 4, 6, 0)
+    return x.reshape(groups, channels // 8, n // groups, h * 4, w * 4)
 
 
 def shift_time(x: Tensor, groups: int) -> Tensor:
@@ -102,12 +108,18 @@ class ResidualBlock(nn.Module):
         self.conv2 = _conv3(width, width, _RESIDUAL_INIT)
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
-        out: Tensor = x + self.conv2(_activate(self.conv1(shift_time(x, groups))))
+        out: Tensor = self.conv2(_activate(self.conv1(shift_time(x, groups))))
+        out += x
         return out
 
 
 class CoarseBlock(nn.Module):
-    """A residual block at half the trunk's size and twice its width: reach for larger motion."""
+    """A residual block at half the trunk's size and twice its width: reach for larger motion.
+
+    ``reduce`` and ``expand`` are 1x1 convolutions on 2x2 pixels folded into channels in the order
+    (dy, dx, c). They are computed without folding: as a 2x2 convolution of stride 2, and by adding
+    to a view of the features.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -118,9 +130,14 @@ class CoarseBlock(nn.Module):
             self.expand.weight.mul_(_RESIDUAL_INIT)
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
-        y = _activate(self.reduce(space_to_depth(x)))
-        y = _activate(self.conv(shift_time(y, groups)))
-        return x + depth_to_space(self.expand(y))
+        n, c, h, w = x.shape
+        kernel = self.reduce.weight.reshape(-1, 2, 2, c).permute(0, 3, 1, 2)
+        y = _activate(F.conv2d(x, kernel, self.reduce.bias, stride=2))
+        y = self.expand(_activate(self.conv(shift_time(y, groups)))).permute(0, 2, 3, 1)
+        y = y.reshape(n, h // 2, w // 2, 2, 2, c).transpose(2, 3)
+        features = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c)
+        features = features + y if torch.is_grad_enabled() else features.add_(y)
+        return features.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
 _BLOCKS: dict[str, type[ResidualBlock | CoarseBlock]] = {"h": ResidualBlock, "q": CoarseBlock}
@@ -130,7 +147,9 @@ class Trunk(nn.Module):
     """A linear skip plus what residual blocks of ``width`` channels add to it.
 
     The skip carries the picture and runs in float32 whatever type the convolutions run in: half
-    precision would cost a picture more than hiding does.
+    precision would cost a picture more than hiding does. The first convolution sees what is hidden
+    in the picture's last bits and runs in float32 too; in bfloat16 it would cost 0.04 dB of
+    restored frames at 43 dB.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int, blocks: str) -> None:
@@ -141,12 +160,15 @@ class Trunk(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
-        features = _activate(self.first(x))
+        device = x.device.type
+        with torch.autocast(device, enabled=False):
+            out: Tensor = self.skip(x)
+            features = _activate(self.first(x))
+        if torch.is_autocast_enabled(device):
+            features = features.to(torch.get_autocast_dtype(device))
         for block in self.blocks:
             features = block(features, groups)
-        with torch.autocast(x.device.type, enabled=False):
-            base: Tensor = self.skip(x)
-        out: Tensor = base + self.last(features).float()
+        out += self.last(features)
         return out
 
 
@@ -188,37 +210,30 @@ class CouplingCell(nn.Module):
 
 
 class LiteImsm(nn.Module):
-    """Coupling cells on 4x4 pixels folded into 48 channels, halves swapped from cell to cell."""
+    """Coupling cells on 4x4 pixels folded into 48 channels, halves swapped from cell to cell.
 
-    _FOLD = 4
+    One half holds the pixels of even columns, the other those of odd ones, so that each half has a
+    neighbour in the other to predict it from.
+    """
 
     def __init__(self, cells: int, hidden: int) -> None:
         super().__init__()
-        channels = 3 * self._FOLD**2
-        self.cells = nn.ModuleList(CouplingCell(channels, hidden) for _ in range(cells))
-        # One half holds the pixels of even columns, the other those of odd ones, so that each half
-        # has a neighbour in the other to predict it from.
-        index = torch.arange(channels)
-        order = torch.argsort(index // 3 % 2, stable=True)
-        self.order: Tensor
-        self.inverse_order: Tensor
-        self.register_buffer("order", order, persistent=False)
-        self.register_buffer("inverse_order", torch.argsort(order), persistent=False)
+        self.cells = nn.ModuleList(CouplingCell(48, hidden) for _ in range(cells))
 
     def forward(self, x: Tensor) -> Tensor:
         groups = x.shape[0]
-        x1, x2 = fold(x, 1, self._FOLD)[:, self.order].chunk(2, dim=1)
+        x1, x2 = split_columns(x)
         for cell in self.cells:
             x2, x1 = cell(x1, x2, groups)
-        return unfold(torch.cat((x1, x2), dim=1)[:, self.inverse_order], groups, 1, self._FOLD)
+        return join_columns(x1, x2, groups)
 
     def inverse(self, y: Tensor) -> Tensor:
         groups = y.shape[0]
-        y1, y2 = fold(y, 1, self._FOLD)[:, self.order].chunk(2, dim=1)
+        y1, y2 = split_columns(y)
         for cell in reversed(self.cells):
             assert isinstance(cell, CouplingCell)
             y1, y2 = cell.inverse(y2, y1, groups)
-        return unfold(torch.cat((y1, y2), dim=1)[:, self.inverse_order], groups, 1, self._FOLD)
+        return join_columns(y1, y2, groups)
 
 
 class LiteModel(CvrsModel):
