@@ -7,4 +7,6 @@ environment demo train test
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy
-exec "$python" -m pytest "$@"
+# Not "python -m pytest": that would put the source tree, which has no compiled part, in front of the
+# installed package.
+exec "$root/.venv/bin/pytest" "$@"
