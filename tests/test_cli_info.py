@@ -82,13 +82,15 @@ def test_altered(kind: str, low: Path, tmp_path: Path) -> None:
     assert probe(bare).state == State.NONE
 
 
-def test_damage_in_the_middle(low: Path, tmp_path: Path) -> None:
+def test_damage_in_the_middle(low: Path, model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.mkv"
     blur = "gblur=0.4:enable='between(n,10,12)'"
     cli.ffmpeg("-i", low, "-an", "-vf", blur, *LOSSLESS, other)
     found = probe(other, every=True)
     assert (found.state, found.looked_at, found.good) == (State.ALTERED, 38, 35)
     assert "3 of 38 frames are not as they were sent" in found.because
+    said = cli.run("decode", other, tmp_path / "out.mkv", "--model", model).stderr
+    assert "warning: 16 frames are of groups that are not as they were sent" in said
 
 
 @pytest.mark.parametrize(

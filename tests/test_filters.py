@@ -32,7 +32,8 @@ def down(nearest_model: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def up(nearest_model: Path) -> Callable[..., Any]:
-    return lambda clip, **kw: core.cvrs.Upsample(clip, model=str(nearest_model), **kw)
+    model = str(nearest_model)
+    return lambda clip, **kw: core.cvrs.Upsample(clip, model=model, **({"stamp": 0} | kw))
 
 
 def forget(clip: Any) -> Any:

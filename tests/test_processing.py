@@ -168,12 +168,29 @@ def test_padding_is_cut_off_repeated_frames(conv_model: Path) -> None:
     np.testing.assert_array_equal(frames_of(restored)[::2], source[:, :, :21, :30])
 
 
-def test_what_is_consistent_is_restored_though_it_has_no_stamps(down: Filter, up: Filter) -> None:
+@pytest.mark.parametrize("ratio", [Fraction(2), Fraction(5, 2), Fraction(1001, 800)])
+def test_damaged_groups_that_still_show_motion_are_restored(
+    ratio: Fraction, save_model: Callable[..., Path]
+) -> None:
+    """Trust is about time, so a model that makes in-between frames of nothing hidden has it."""
+    model = str(save_model("between", {}))
+    source = pictures(12, 32, 24)
+    ratio_arguments = {"factor_num": ratio.numerator, "factor_den": ratio.denominator}
+    plain = clip_of(source, (15, 1))
+    restored = core.cvrs.Upsample(plain, gop=4, model=model, **ratio_arguments)
+    assert set(intact(restored)) == {0}
+    unchecked = core.cvrs.Upsample(plain, gop=4, model=model, stamp=0, **ratio_arguments)
+    np.testing.assert_array_equal(frames_of(restored), frames_of(unchecked))
+
+
+def test_nothing_is_judged_where_nothing_was_stamped(down: Filter, up: Filter) -> None:
     low = down(clip_of(pictures(8)), fps=15, stamp=0)
-    restored = up(forget(low), fps=30)
-    assert intact(restored) == [0] * 8
-    np.testing.assert_array_equal(frames_of(restored), frames_of(up(low)))
-    assert "CVRSIntact" not in up(low).get_frame(0).props
+    wanted = frames_of(up(low))
+    for restored in (up(low), up(forget(low), fps=30, stamp=0)):
+        assert "CVRSIntact" not in restored.get_frame(0).props
+        np.testing.assert_array_equal(frames_of(restored), wanted)
+    with pytest.raises(vs.Error, match="strict=1 needs frames with stamps"):
+        up(low, strict=1)
 
 
 def test_small_frames_have_no_stamps(down: Filter, up: Filter) -> None:

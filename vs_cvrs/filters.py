@@ -108,8 +108,11 @@ def plan(
     given = _Arguments(arguments)
     if name == "Downsample":
         return _plan_downsample(source, given)
-    stated = _Stated.read(properties) or _Stated.of_stamp(source, first_frame)
-    return _plan_upsample(source, given, stated)
+    stamps = given.number("stamp", 0, 1) != 0
+    stated = _Stated.read(properties)
+    if stated is None and stamps:
+        stated = _Stated.of_stamp(source, first_frame)
+    return _plan_upsample(source, given, stated, stamps)
 
 
 def versions() -> dict[str, list[str]]:
@@ -329,7 +332,9 @@ def _plan_downsample(clip: Clip, given: _Arguments) -> FilterPlan:
     )
 
 
-def _plan_upsample(clip: Clip, given: _Arguments, stated: _Stated | None) -> FilterPlan:
+def _plan_upsample(
+    clip: Clip, given: _Arguments, stated: _Stated | None, stamps: bool
+) -> FilterPlan:
     for side, size in (("width", clip.width), ("height", clip.height)):
         if size % SIZE_MULTIPLE:
             below, above = nearest_allowed_sizes(size)
@@ -346,7 +351,7 @@ def _plan_upsample(clip: Clip, given: _Arguments, stated: _Stated | None) -> Fil
     length = _length(given, timeline, clip.frames, phase, stated)
     table = timeline.upsample_table(clip.frames, phase, length)
     _check_memory(table, clip, width, height)
-    stamped = stamp.fits(clip.width, clip.height) if stated is None else stated.stamped
+    stamped = stamps and (stamp.fits(clip.width, clip.height) if stated is None else stated.stamped)
     strict = bool(given.number("strict", 0, 1))
     if strict and not stamped:
         raise ValueError("strict=1 needs frames with stamps, and this clip has none to check")

@@ -147,10 +147,6 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
     if found is None:
         assert tags is not None
         found = tags.first
-        say(
-            "decode: warning: the frames are not as they were sent (encoded with loss?); "
-            "what is restored may be no better than repeated frames"
-        )
     timeline = Timeline(found.ratio, found.group_length)
     begin = timeline.high_begin(found.index)
     span = timeline.high_begin(found.index + low.num_frames) - begin
@@ -173,6 +169,12 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         device=options.device,
     )
     shape = tags.pixel_shape if tags else video.pixel_shape
+    damaged = 0
+
+    def count(frame: Any) -> None:
+        nonlocal damaged
+        damaged += frame.props.get("CVRSIntact", 1) == 0
+
     encoding, clip = _playable(restored, video, shape, options, output)
     job = Job(
         clip=clip,
@@ -182,8 +184,14 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         tags={},
         identity=_identity("decode", source, encoding.options, found, []),
         segment=options.segment,
+        seen=count,
     )
     _run(job, options.resume, options.overwrite, "restoring")
+    if damaged:
+        say(
+            f"decode: warning: {damaged} frames are of groups that are not as they were sent; "
+            "they are restored as far as that is better than repeated frames"
+        )
     say(
         f"{output}: {length} frames at {_rate_text(restored.fps)} fps, "
         f"{restored.width}x{restored.height}; {output.stat().st_size / 1e6:.1f} MB"

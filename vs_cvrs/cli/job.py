@@ -72,6 +72,7 @@ class Job:
         tags: global tags.
         identity: what makes this job another one than its neighbour; JSON values.
         segment: frames in a segment.
+        seen: called with every frame that is encoded.
     """
 
     clip: Any
@@ -81,6 +82,7 @@ class Job:
     tags: dict[str, str]
     identity: dict[str, Any]
     segment: int
+    seen: Callable[[Any], None] = lambda frame: None
 
     @property
     def folder(self) -> Path:
@@ -167,7 +169,9 @@ class Job:
                 partial = self.folder / f"{number:05d}.{os.getpid()}.part"
                 with _Ffmpeg(self._segment_command(partial)) as ffmpeg:
                     for _ in range(min(self.segment, total - number * self.segment)):
-                        ffmpeg.send(next(frames))
+                        frame = next(frames)
+                        ffmpeg.send(frame)
+                        self.seen(frame)
                         done += 1
                         progress(done)
                 _sync(partial)
