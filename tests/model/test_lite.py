@@ -16,6 +16,9 @@ from vs_cvrs.model.lite import (
     split_columns,
     unfold,
 )
+from vs_cvrs.model.strips import bounded_memory
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small_model(seed: int = 0, **options: object) -> LiteModel:
@@ -163,3 +166,58 @@ def test_wrong_sizes_are_named() -> None:
         model.downsample(torch.rand(1, 3, 8, 16, 16), (4, 8, 8))
     with pytest.raises(ValueError, match=r"at most \(8, 16, 16\) of \(4, 16, 16\)"):
         model.upsample(torch.rand(1, 3, 4, 16, 16), (9, 16, 16))
+
+
+def far_seeing_model() -> LiteModel:
+    """A model in which much comes from as far as its layers see."""
+    model = small_model(up_blocks="qhq")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("conv2.weight", "expand.weight", "last.weight")):
+                parameter.mul_(5.0)
+    return model
+
+
+@pytest.mark.parametrize("limit", [1, 1_000_000])
+@pytest.mark.parametrize(("height", "width"), [(120, 100), (37, 180), (180, 37), (30, 30)])
+def test_strips_change_nothing(height: int, width: int, limit: int) -> None:
+    model = far_seeing_model()
+    x = torch.rand(1, 3, 4, height, width)
+    size = (2, -(-height // 4) * 4, -(-width // 4) * 4)
+    with torch.inference_mode():
+        low = model.encode(x, size)
+        high = model.decode(low, (4, height, width))
+        with bounded_memory(limit):
+            assert (model.encode(x, size) - low).abs().max() < 1e-5
+            assert (model.decode(low, (4, height, width)) - high).abs().max() < 1e-5
+
+
+def test_strips_are_smaller_than_the_picture() -> None:
+    model = small_model()
+    rows: dict[str, list[int]] = {"down.first": [], "up.first": [], "imsm.cells.0.f.conv1": []}
+    for name, convolution in model.named_modules():
+        if name in rows:
+            convolution.register_forward_hook(
+                lambda _, given, __, seen=rows[name]: seen.append(given[0].shape[2])
+            )
+    x = torch.rand(1, 3, 2, 320, 40)
+    with torch.inference_mode(), bounded_memory(1):
+        model.decode(model.encode(x, (1, 320, 40)), (2, 320, 40))
+    assert all(len(seen) >= 10 for seen in rows.values())
+    assert max(rows["down.first"]) <= 32 // 2 + model.down.radius + 2
+    assert max(rows["up.first"]) <= 32 // 2 + model.up.radius + 2
+    assert max(rows["imsm.cells.0.f.conv1"]) <= 32 // 4 + model.imsm.radius // 2
+
+
+@pytest.mark.parametrize("part", ["down", "imsm", "up"])
+def test_too_small_a_radius_would_show(part: str) -> None:
+    model = far_seeing_model()
+    getattr(model, part).radius -= 4
+    x = torch.rand(1, 3, 4, 120, 40)
+    with torch.inference_mode():
+        low = model.encode(x, (2, 120, 40))
+        high = model.decode(low, (4, 120, 40))
+        with bounded_memory(1):
+            low_error = (model.encode(x, (2, 120, 40)) - low).abs().max()
+            high_error = (model.decode(low, (4, 120, 40)) - high).abs().max()
+    assert max(low_error, high_error) > 1e-5

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import CvrsModel, Size
+from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
 __all__ = ["LiteModel"]
@@ -150,6 +151,10 @@ class Trunk(nn.Module):
     precision would cost a picture more than hiding does. The first convolution sees what is hidden
     in the picture's last bits and runs in float32 too; in bfloat16 it would cost 0.04 dB of
     restored frames at 43 dB.
+
+    Attributes:
+        radius: how far it sees, in pixels of the picture.
+        held: values held at once per pixel of the picture and low-rate frame, about.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int, blocks: str) -> None:
@@ -158,6 +163,13 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(_BLOCKS[kind](width) for kind in blocks)
         self.last = _conv3(width, outputs, _RESIDUAL_INIT)
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
+        reach = 1
+        for kind in reversed(blocks):
+            # What is in a quarter-size pixel sees all that is in its neighbours.
+            reach = reach + 2 if kind == "h" else reach + reach % 2 + 2
+        self.radius = 2 * (reach + 1)
+        # Features, shifted ones and two layers' outputs at half size; what goes in and out.
+        self.held = width + inputs + outputs
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
         device = x.device.type
@@ -214,11 +226,19 @@ class LiteImsm(nn.Module):
 
     One half holds the pixels of even columns, the other those of odd ones, so that each half has a
     neighbour in the other to predict it from.
+
+    Attributes:
+        radius: how far the cells see, in pixels. Two convolutions at quarter size see 8 far. A
+            cell's first half comes of one coupling function and its second of two; the next cell
+            begins with the second half, and adds one function's reach to it.
+        held: values held at once per pixel, about.
     """
 
     def __init__(self, cells: int, hidden: int) -> None:
         super().__init__()
         self.cells = nn.ModuleList(CouplingCell(48, hidden) for _ in range(cells))
+        self.radius = 8 * (cells + 1)
+        self.held = 12 + hidden // 4
 
     def forward(self, x: Tensor) -> Tensor:
         groups = x.shape[0]
@@ -321,14 +341,19 @@ class LiteModel(CvrsModel):
         padding = (0, size[2] - w, 0, size[1] - h, 0, 2 * size[0] - t)
         if any(padding):
             high = F.pad(high, padding, mode="replicate")
-        return unfold(self.down(fold(high, 2, 2), b), b, 1, 2)
+        return in_strips(
+            lambda x: unfold(self.down(fold(x, 2, 2), b), b, 1, 2),
+            high,
+            self.down.radius,
+            self.down.held // 2,
+            SIZE_MULTIPLE,
+        )
 
     def embed(self, latent: Tensor) -> Tensor:
-        low: Tensor = self.imsm(latent)
-        return low
+        return in_strips(self.imsm, latent, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE)
 
     def extract(self, low: Tensor) -> Tensor:
-        return self.imsm.inverse(low)
+        return in_strips(self.imsm.inverse, low, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE)
 
     def upsample(self, latent: Tensor, size: Size) -> Tensor:
         """Latent (B, 3, t, h, w) to (B, 3, T, H, W), T up to 2t, H and W up to h and w."""
@@ -337,5 +362,11 @@ class LiteModel(CvrsModel):
             raise ValueError(
                 f"a lite model makes at most {(2 * t, h, w)} of {(t, h, w)}, not {size}"
             )
-        high = unfold(self.up(fold(latent, 1, 2), b), b, 2, 2)
+        high = in_strips(
+            lambda x: unfold(self.up(fold(x, 1, 2), b), b, 2, 2),
+            latent,
+            self.up.radius,
+            self.up.held,
+            SIZE_MULTIPLE,
+        )
         return high[:, :, : size[0], : size[1], : size[2]]

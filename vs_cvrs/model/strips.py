@@ -41,15 +41,18 @@ def bounded_memory(limit: int | None) -> Iterator[None]:
         _LIMIT.reset(token)
 
 
-def in_strips(chain: Callable[[Tensor], Tensor], x: Tensor, radius: int, channels: int) -> Tensor:
+def in_strips(
+    chain: Callable[[Tensor], Tensor], x: Tensor, radius: int, channels: int, multiple: int = 1
+) -> Tensor:
     """``chain(x)``, in strips where that needs more memory than `bounded_memory` allows.
 
     Args:
-        chain: keeps batch, frames, height and width of (B, C, T, H, W), pads with zeros, and sees
-            at most ``radius`` pixels far in space.
+        chain: keeps height and width of (B, C, T, H, W), pads with zeros, and sees at most
+            ``radius`` pixels far in space.
         x: its input.
         radius: how far an input pixel reaches, the sum over the chain's convolutions.
-        channels: values that the chain holds at once per position, about.
+        channels: values that the chain holds at once per position of ``x``, about.
+        multiple: of the pixels that the chain folds into one; strips begin and end at multiples.
     """
     limit = _LIMIT.get()
     height, width = x.shape[-2:]
@@ -58,6 +61,7 @@ def in_strips(chain: Callable[[Tensor], Tensor], x: Tensor, radius: int, channel
     rows, columns = _strip_size(
         height, width, radius, limit // (channels * x[:, 0, :, 0, 0].numel() * x.element_size())
     )
+    radius, rows, columns = (-(-n // multiple) * multiple for n in (radius, rows, columns))
     if rows >= height and columns >= width:
         return chain(x)
     out: Tensor | None = None
