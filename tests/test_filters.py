@@ -418,6 +418,8 @@ ERRORS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("Downsample", {}, {"gop": 257}, "gop must be 1 to 256, got 257"),
     ("Downsample", {}, {"device": "tpu"}, "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
     ("Downsample", {}, {"precision": "int8"}, "precision must be one of auto, fp32, fp16, bf16"),
+    ("Downsample", {}, {"max_memory": 0}, "max_memory must be 64 to 1048576, got 0"),
+    ("Upsample", {}, {"max_memory": 2**20 + 1}, "max_memory must be 64 to 1048576, got 1048577"),
     ("Downsample", {}, {"model": ""}, "model must not be empty"),
 ]
 

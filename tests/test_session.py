@@ -6,15 +6,18 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import clips
+import doubles
 import numpy as np
 import pytest
 import torch
 
 from vs_cvrs import session as session_module
+from vs_cvrs import zoo
 from vs_cvrs.session import Session, find_open, open_session, resolve_device
 from vs_cvrs.transfer import CpuTransfer, open_transfer
 
@@ -80,7 +83,8 @@ def test_cpu_transfer_shares_memory() -> None:
 
 def test_sessions_are_shared_and_released(nearest_model: Path) -> None:
     first = open_session(nearest_model, "cpu", "fp32")
-    assert open_session(nearest_model, "auto", "auto") is first
+    assert open_session(nearest_model, "auto", "fp32") is first
+    assert open_session(nearest_model, "cpu", "fp32", 512) is not first
     assert open_session(nearest_model, "cpu", "bf16") is not first
     assert find_open(first.checksum) == nearest_model
     threads = {t for t in threading.enumerate() if t.name.startswith("cvrs-session")}
@@ -235,3 +239,54 @@ def test_cuda_gives_what_the_cpu_gives(conv_model: Path, precision: str, toleran
     again = np.empty_like(low_cuda)
     cuda.encode(high, again)
     np.testing.assert_array_equal(again, low_cuda)
+
+
+@pytest.mark.parametrize("max_memory", [0, 63, 2**20 + 1])
+def test_max_memory_out_of_range(nearest_model: Path, max_memory: int) -> None:
+    message = f"max_memory must be 64 to 1048576 MiB, got {max_memory}"
+    with pytest.raises(ValueError, match=message):
+        open_session(nearest_model, "cpu", "fp32", max_memory)
+
+
+def test_max_memory_changes_nothing_but_memory() -> None:
+    model = zoo.resolve("lite", Fraction(2), Fraction(1))
+    high = clips.pictures(8, width=352, height=288)
+    made = []
+    held = []
+    for max_memory in (64, None):
+        session = open_session(model, "cpu", "fp32", max_memory)
+        with_hook = session.model.get_submodule("up.first")
+        handle = with_hook.register_forward_hook(lambda _, x, __: held.append(x[0].numel()))
+        low, restored = np.empty((4, 3, 288, 352), np.uint8), np.empty_like(high)
+        session.encode(high, low)
+        session.decode(low, restored)
+        handle.remove()
+        made.append((low, restored))
+    for bounded, free in zip(*made, strict=True):
+        assert np.abs(bounded.astype(int) - free).max() <= 1  # float32 rounding at a half
+        assert (bounded != free).mean() < 1e-4
+    assert len(held) > 2
+    assert max(held[:-1]) < held[-1]
+
+
+@pytest.mark.parametrize("takes", [False, True])
+@pytest.mark.parametrize("fast", [False, True])
+def test_automatic_precision_on_cpus(
+    save_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, takes: bool, fast: bool
+) -> None:
+    path = save_model("nearest", {})
+    monkeypatch.setattr(doubles.NearestModel, "takes_bfloat16", takes)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
+    session = open_session(path, "cpu", "auto")
+    assert session.model.convolution_dtype is (torch.bfloat16 if takes and fast else None)
+
+
+def test_default_memory_is_half_of_what_is_free(
+    nearest_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: "MemTotal: 9 kB\nMemAvailable: 921600 kB\n")
+    assert session_module._default_memory(torch.device("cpu")) == 450
+    monkeypatch.setattr(Path, "read_text", lambda path: "MemAvailable: 99999999 kB\n")
+    assert session_module._default_memory(torch.device("cpu")) == 2048
+    monkeypatch.setattr(Path, "read_text", lambda path: "")
+    assert 64 <= session_module._default_memory(torch.device("cpu")) <= 2048

@@ -21,7 +21,7 @@ import torch
 
 from vs_cvrs import __version__, checkpoint, stamp, zoo
 from vs_cvrs.processing import Downsampler, FrameType, Processor, Upsampler, to_levels
-from vs_cvrs.session import Session, find_open, open_session
+from vs_cvrs.session import MAX_MEMORY_RANGE, Session, find_open, open_session
 from vs_cvrs.stamp import Stamp
 from vs_cvrs.timeline import (
     MAX_GROUP_LENGTH,
@@ -566,7 +566,12 @@ def _open(
             model = bundled[0] if bundled else model
     if path is None:
         path = zoo.resolve(model, ratio, scale)
-    session = open_session(path, given.text("device"), given.text("precision"))
+    session = open_session(
+        path,
+        given.text("device"),
+        given.text("precision"),
+        given.number("max_memory", *MAX_MEMORY_RANGE),
+    )
     if stated is not None and session.checksum != stated.checksum:
         raise ValueError(
             f"the clip was made with model {f'{stated.model} ({stated.checksum})'.lstrip()}, "

@@ -8,6 +8,7 @@ helper threads however many threads ask, and a device sees one group at a time.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -22,9 +23,17 @@ from torch import Tensor
 
 from vs_cvrs import checkpoint
 from vs_cvrs.model.base import CvrsModel, round_to_8bit
+from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.transfer import cupy_version, open_transfer
 
-__all__ = ["PRECISIONS", "Session", "find_open", "open_session", "resolve_device"]
+__all__ = [
+    "MAX_MEMORY_RANGE",
+    "PRECISIONS",
+    "Session",
+    "find_open",
+    "open_session",
+    "resolve_device",
+]
 
 PRECISIONS: dict[str, torch.dtype | None] = {
     "fp32": None,
@@ -32,6 +41,12 @@ PRECISIONS: dict[str, torch.dtype | None] = {
     "bf16": torch.bfloat16,
 }
 """What the down and up networks compute in; the IMSM always computes in float32."""
+
+MAX_MEMORY_RANGE = (64, 1 << 20)
+"""What ``max_memory`` may be, in MiB."""
+
+_CPU_MEMORY = 2048
+"""MiB that are taken on a CPU where there is more. Larger strips would not be faster."""
 
 _DTYPES = {
     np.dtype(np.uint8): torch.uint8,
@@ -59,9 +74,12 @@ class Session:
         name: the model's file or folder name, without the suffix.
         checksum: of the model's weights.
         model: on the session's device, in evaluation mode; not to be changed.
+        max_memory: MiB that a group's computation takes, about, as far as strips can do it.
     """
 
-    def __init__(self, path: Path, device: torch.device, precision: str) -> None:
+    def __init__(
+        self, path: Path, device: torch.device, precision: str, max_memory: int | None
+    ) -> None:
         loaded = checkpoint.load(path)
         self.path = path
         self.name = path.stem if path.is_file() else path.name
@@ -70,8 +88,13 @@ class Session:
         self.device = device
         self._transfer = open_transfer(device)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="cvrs-session")
-        self.model.convolution_dtype = PRECISIONS[precision]
+        self.model.convolution_dtype = (
+            _automatic_precision(self.model, device)
+            if precision == "auto"
+            else PRECISIONS[precision]
+        )
         self._guard(f"model {self.name}", lambda: self._run(lambda: self.model.to(device)))
+        self.max_memory = max_memory or _default_memory(device)
 
     def allocate(self, size: int) -> npt.NDArray[np.uint8]:
         """A group buffer of ``size`` bytes, of memory that suits the device."""
@@ -94,7 +117,7 @@ class Session:
             made = self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
             self._transfer.store(_from_model(made, np.dtype(np.uint8), 8), low)
 
-        self._compute(work, high)
+        self._compute(work, high, low)
 
     def decode(self, low: Frames, high: Frames, bits: int = 16) -> None:
         """Restore the high-rate frames of a group.
@@ -117,11 +140,18 @@ class Session:
             made = self.model.decode(frames, (high.shape[0], high.shape[2], high.shape[3]))
             self._transfer.store(_from_model(made, high.dtype, bits), high)
 
-        self._compute(work, low)
+        self._compute(work, low, high)
 
-    def _compute(self, work: Callable[[], None], frames: Frames) -> None:
-        count, _, height, width = frames.shape
-        self._guard(f"a group of {count} frames of {width}x{height}", lambda: self._run(work))
+    def _compute(self, work: Callable[[], None], source: Frames, made: Frames) -> None:
+        count, _, height, width = source.shape
+        # The frames before and after each stage take their part in any case.
+        left = self.max_memory * 2**20 - 2 * 4 * (source.size + made.size)
+
+        def bounded() -> None:
+            with bounded_memory(max(1, left)):
+                work()
+
+        self._guard(f"a group of {count} frames of {width}x{height}", lambda: self._run(bounded))
 
     def _run(self, work: Callable[[], object]) -> None:
         def in_context() -> None:
@@ -139,9 +169,9 @@ class Session:
                 raise
         # Only here has the error's traceback let go of the group's tensors.
         self._transfer.release_memory()
-        advice = "use a smaller gop or smaller frames"
+        advice = "use a smaller gop or smaller frames, or less max_memory"
         if self.device.type == "cuda":
-            advice += ', precision="fp16", or device="cpu"'
+            advice += ', or precision="fp16", or device="cpu"'
         raise RuntimeError(f"out of memory on {self.device} for {what}: {advice}")
 
 
@@ -158,6 +188,29 @@ def _device_context(device: torch.device) -> Iterator[None]:
         yield
 
 
+def _automatic_precision(model: CvrsModel, device: torch.device) -> torch.dtype | None:
+    if device.type == "cuda":
+        return torch.float16
+    # Without the instructions bfloat16 is slower than float32. PyTorch before 2.12 cannot tell.
+    tell: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities = tell()
+    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return torch.bfloat16 if fast and model.takes_bfloat16 else None
+
+
+def _default_memory(device: torch.device) -> int:
+    """Half of the free memory in MiB, and on CPUs no more than helps."""
+    if device.type == "cuda":
+        return max(MAX_MEMORY_RANGE[0], torch.cuda.mem_get_info(device)[0] // 2**21)
+    try:
+        # "MemAvailable: 123 kB", which counts what is only cached as free.
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) >> 10
+    except (OSError, StopIteration):
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return min(_CPU_MEMORY, max(MAX_MEMORY_RANGE[0], free // 2))
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether an error of PyTorch, CuPy or NumPy means that memory ran out."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
@@ -170,7 +223,7 @@ def _to_model(frames: Tensor, bits: int) -> Tensor:
     top = {torch.uint8: 255.0, torch.uint16: 2.0**bits - 1.0}.get(frames.dtype, 1.0)
     x = frames.to(torch.float32)
     if top != 1.0:
-        x = x / top
+        x.div_(top)
     return x.permute(1, 0, 2, 3).unsqueeze(0)
 
 
@@ -179,45 +232,53 @@ def _from_model(x: Tensor, dtype: np.dtype[Any], bits: int) -> Tensor:
     x = x.squeeze(0).permute(1, 0, 2, 3)
     if not bool(torch.isfinite(x.sum())):
         raise RuntimeError("the model gave numbers that are not finite; its weights are damaged")
-    if dtype.kind == "u":
-        top = 255.0 if dtype.itemsize == 1 else 2.0**bits - 1.0
-        x = x.mul(top).round_().clamp_(0.0, top)
-    return x.to(_DTYPES[dtype], memory_format=torch.contiguous_format)
+    made = torch.empty(x.shape, dtype=_DTYPES[dtype], device=x.device)
+    top = 255.0 if dtype.itemsize == 1 else 2.0**bits - 1.0
+    for frame, target in zip(x, made, strict=True):
+        if dtype.kind == "u":
+            frame = frame.mul(top).round_().clamp_(0.0, top)
+        target.copy_(frame)
+    return made
 
 
 _sessions: weakref.WeakValueDictionary[tuple[Any, ...], Session] = weakref.WeakValueDictionary()
 _opening = threading.Lock()
 
 
-def open_session(path: Path, device: str, precision: str) -> Session:
-    """The session for a model file, device and precision; one for all who ask for the same.
+def open_session(path: Path, device: str, precision: str, max_memory: int | None = None) -> Session:
+    """The session for a model file and these settings; one for all who ask for the same.
 
     It lives as long as somebody holds it. A file that has changed gives a new session.
 
     Args:
         path: a model file of ours, or a checkpoint folder in the authors' layout.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: "auto" (fp16 on CUDA, fp32 else), "fp32", "fp16" or "bf16".
+        precision: "fp32", "fp16", "bf16" or "auto": fp16 on CUDA; on a CPU with bfloat16
+            instructions bf16 for models that lose nothing by it; fp32 else.
+        max_memory: MiB that a group's computation may take, about: its networks then work in
+            strips. None: half of what is free, on a CPU at most 2048.
 
     Raises:
-        ValueError: unknown device or precision, or a checkpoint that does not load.
+        ValueError: an unknown device or precision, max_memory out of range, or a checkpoint that
+            does not load.
         OSError: the file is missing or cannot be read.
         RuntimeError: the device is absent, CuPy is absent for a CUDA device, or out of memory.
     """
     on = resolve_device(device)
-    if precision == "auto":
-        precision = "fp16" if on.type == "cuda" else "fp32"
-    if precision not in PRECISIONS:
+    if precision not in ("auto", *PRECISIONS):
         names = ", ".join(["auto", *PRECISIONS])
         raise ValueError(f"precision must be one of {names}, got {precision!r}")
+    least, most = MAX_MEMORY_RANGE
+    if max_memory is not None and not least <= max_memory <= most:
+        raise ValueError(f"max_memory must be {least} to {most} MiB, got {max_memory}")
     if not path.exists():
         raise FileNotFoundError(f"model {path} does not exist")
     path = path.resolve()
-    key = (path, _stamp(path), on, precision)
+    key = (path, _stamp(path), on, precision, max_memory)
     with _opening:
         session = _sessions.get(key)
         if session is None:
-            session = _sessions[key] = Session(path, on, precision)
+            session = _sessions[key] = Session(path, on, precision, max_memory)
     return session
 
 

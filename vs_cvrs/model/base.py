@@ -33,6 +33,7 @@ class CvrsModel(nn.Module, abc.ABC):
         architecture: name under which checkpoints know the class.
         clamp_latent: clamp what `downsample` gives to 0..1 before `embed`.
         clamp_output: clamp what `upsample` gives to 0..1.
+        takes_bfloat16: `convolution_dtype` bfloat16 costs restored frames less than 0.03 dB.
 
     Attributes:
         options: what `from_options` needs to build the same model again; JSON values only.
@@ -46,6 +47,7 @@ class CvrsModel(nn.Module, abc.ABC):
     architecture: ClassVar[str]
     clamp_latent: ClassVar[bool] = True
     clamp_output: ClassVar[bool] = True
+    takes_bfloat16: ClassVar[bool] = False
 
     options: dict[str, Any]
     time_factor: Fraction | None = None

@@ -275,6 +275,7 @@ class LiteModel(CvrsModel):
     """
 
     architecture: ClassVar[str] = "lite"
+    takes_bfloat16: ClassVar[bool] = True
     time_factor = Fraction(2)
     space_factor = Fraction(1)
     group_length = 4
