@@ -82,13 +82,14 @@ def test_cpu_transfer_shares_memory() -> None:
 
 
 def test_sessions_are_shared_and_released(nearest_model: Path) -> None:
+    before = set(threading.enumerate())  # sessions that other tests' filters still hold
     first = open_session(nearest_model, "cpu", "fp32")
     assert open_session(nearest_model, "auto", "fp32") is first
     assert open_session(nearest_model, "cpu", "fp32", 512) is not first
     assert open_session(nearest_model, "cpu", "bf16") is not first
     assert find_open(first.checksum) == nearest_model
-    threads = {t for t in threading.enumerate() if t.name.startswith("cvrs-session")}
-    assert threads
+    threads = set(threading.enumerate()) - before
+    assert {t.name.rsplit("_")[0] for t in threads} == {"cvrs-session"}
     del first
     gc.collect()
     for thread in threads:
