@@ -321,9 +321,10 @@ def _learning_rate(stage: Stage, step: int) -> float:
 
 
 def _start_worker(_: int) -> None:
-    # The main process has the cores; SIGINT is its to handle.
+    # The main process has the cores, and signals sent to the whole group are its to handle.
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
