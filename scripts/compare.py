@@ -16,7 +16,6 @@ import datetime
 import importlib
 import importlib.metadata
 import itertools
-import platform
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -229,16 +228,6 @@ def _mean(results: Sequence[Result]) -> Result:
     return Result(*(sum(column) / len(column) for column in zip(*rows, strict=True)))
 
 
-def _machine() -> str:
-    """The processor's name where the system tells it, and how many threads are used."""
-    name = platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [row for row in info.read_text().splitlines() if row.startswith("model name")]
-        name = models[0].partition(":")[2].strip() if models else name
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
 def _table(title: str, results: Mapping[str, Mapping[str, Result]]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("odd frames, RGB PSNR", no_wrap=True)
@@ -307,7 +296,7 @@ def main(
                 results[ours][scene.name] = restore(model, scene, frames, protocol)
                 progress.advance(tasks[ours], len(frames))
         today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-        machine = _machine()
+        machine = report.describe_machine()
         where = report.describe_device(place)
         report.table_console().print(_table(f"{today}, {machine}, on {where}", results))
         for name, reason in skipped.items():

