@@ -12,6 +12,7 @@ from vs_cvrs.timeline import (
     low_size,
     nearest_allowed_sizes,
     snap_rate,
+    snap_ratio,
 )
 
 NAMED_RATIOS = [Fraction(2), Fraction(5, 4), Fraction(5, 2), Fraction(1001, 800), Fraction(1)]
@@ -179,3 +180,17 @@ def test_huge_terms_stay_exact() -> None:
 def test_nearest_frame_properties_at_twice_the_rate() -> None:
     table = Timeline(Fraction(2), 4).upsample_table(5, length=9)
     assert table.nearest_source.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "ratio"),
+    [
+        (Fraction(30), Fraction(44000, 2933), Fraction(2)),  # 15 fps as a reader states it
+        (Fraction(30000, 1001), Fraction(14986, 1000), Fraction(2)),
+        (Fraction(30), Fraction(24), Fraction(5, 4)),
+        (Fraction(30), Fraction(24000, 1001), Fraction(1001, 800)),
+        (Fraction(30000, 1001), Fraction(15), Fraction(2000, 1001)),
+    ],
+)
+def test_ratios_of_rounded_rates_are_simple(high: Fraction, low: Fraction, ratio: Fraction) -> None:
+    assert snap_ratio(high / low) == ratio

@@ -32,6 +32,7 @@ from vs_cvrs.timeline import (
     low_size,
     nearest_allowed_sizes,
     snap_rate,
+    snap_ratio,
 )
 from vs_cvrs.transfer import cupy_advice, cupy_version
 
@@ -167,6 +168,10 @@ class _Arguments:
         if rate.numerator > _MAX_RATE:
             raise ValueError(f"fps must be at most {_MAX_RATE}, got {fps:g}")
         return rate
+
+    def ratio(self, high: Fraction, low: Fraction) -> Fraction:
+        """Of the clip's rate and the target rate, whichever is which."""
+        return snap_ratio(high / low) if "fps" in self._values else high / low
 
     def factor(self) -> Fraction | None:
         """The time factor, from factor_num and factor_den."""
@@ -408,7 +413,7 @@ def _downsample_rate(clip: Clip, given: _Arguments) -> tuple[Fraction, Fraction 
     if target is not None:
         if clip.rate is None:
             raise ValueError(_UNKNOWN_RATE)
-        factor = clip.rate / target
+        factor = given.ratio(clip.rate, target)
         if factor < 1:
             raise ValueError(f"the target rate {target} is above the clip's rate {clip.rate}")
     ratio = factor or Fraction(1)
@@ -440,7 +445,7 @@ def _upsample_rate(
     if target is not None and factor is None:
         if clip.rate is None:
             raise ValueError(_UNKNOWN_RATE)
-        factor = target / clip.rate
+        factor = given.ratio(target, clip.rate)
         if factor < 1:
             raise ValueError(f"the target rate {target} is below the clip's rate {clip.rate}")
         if stated is not None:

@@ -26,6 +26,7 @@ __all__ = [
     "low_size",
     "nearest_allowed_sizes",
     "snap_rate",
+    "snap_ratio",
 ]
 
 SIZE_MULTIPLE = 4
@@ -36,6 +37,9 @@ MAX_GROUP_LENGTH = 256
 
 _SNAP_TOLERANCE = Fraction(1, 200)
 _SNAP_MAX_DENOMINATOR = 1000
+
+_SNAP_RATIO_TOLERANCE = Fraction(3, 10000)
+_SNAP_RATIO_MAX_DENOMINATOR = 8
 
 
 def snap_rate(fps: float) -> Fraction:
@@ -61,6 +65,17 @@ def snap_rate(fps: float) -> Fraction:
     if broadcast > 0 and abs(value - broadcast) <= _SNAP_TOLERANCE:
         return broadcast
     return value.limit_denominator(_SNAP_MAX_DENOMINATOR)
+
+
+def snap_ratio(ratio: Fraction) -> Fraction:
+    """The simple ratio that a decimal target rate and a clip's rate stand for.
+
+    Readers make out a file's rate from rounded times (15 fps as 44000/2933), and a decimal rate is
+    rounded too. A ratio within 0.03% of a fraction with a denominator of at most 8 becomes that;
+    24000/1001 against 24 is 0.1%, and stays apart.
+    """
+    simple = ratio.limit_denominator(_SNAP_RATIO_MAX_DENOMINATOR)
+    return simple if abs(ratio - simple) <= _SNAP_RATIO_TOLERANCE * ratio else ratio
 
 
 def choose_group_length(ratio: Fraction, preferred: int) -> int:
