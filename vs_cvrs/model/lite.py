@@ -11,8 +11,10 @@ Feature tensors are (batch * low-rate frames, channels, height, width), channels
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,10 @@ __all__ = ["LiteModel"]
 _SLOPE = 0.1
 _SHIFT_FRACTION = 8
 _RESIDUAL_INIT = 0.1
+
+_TILE = 8 << 20
+"""Bytes of features in a tile on a CPU: a few of them stay in the cache, and the allocator gives
+their memory to the next ones without asking the system for it."""
 
 
 def fold(x: Tensor, frames: int, factor: int) -> Tensor:
@@ -85,6 +91,53 @@ def shift_time(x: Tensor, groups: int) -> Tensor:
     return v.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
+def _shifted_rows(x: Tensor, groups: int, frame: int, rows: slice) -> Tensor:
+    """Some rows of a frame of ``shift_time(x, groups)``, (1, C, rows, W)."""
+    n, c, _, w = x.shape
+    k = c // _SHIFT_FRACTION
+    position, length = frame % (n // groups), n // groups
+    v = x.permute(0, 2, 3, 1)[:, rows]
+    nothing = x.new_zeros(()).expand(v.shape[1], w, k)
+    before = v[frame - 1, ..., :k] if position > 0 else nothing
+    after = v[frame + 1, ..., k : 2 * k] if position < length - 1 else nothing
+    return torch.cat((before, after, v[frame, ..., 2 * k :]), dim=-1)[None].permute(0, 3, 1, 2)
+
+
+def _in_tiles(x: Tensor) -> bool:
+    """Whether to compute ``x`` tile by tile: GPUs have no use for it, and gradients need it all."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+class _Tile(NamedTuple):
+    """Rows of a frame; with those around them, and where they lie among these."""
+
+    frame: int
+    rows: slice
+    around: slice
+    inner: slice
+
+
+def _tiles(x: Tensor, radius: int) -> Iterator[_Tile]:
+    """Equal tiles of features, of an even number of rows, with ``radius`` rows around them."""
+    n, c, h, w = x.shape
+    count = -(-c * h * w * x.element_size() // _TILE)
+    step = -(-h // count)
+    step += step % 2
+    for frame in range(n):
+        for start in range(0, h, step):
+            stop = min(start + step, h)
+            first = max(start - radius, 0)
+            inner = slice(start - first, stop - first)
+            yield _Tile(frame, slice(start, stop), slice(first, min(stop + radius, h)), inner)
+
+
+def _like(x: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    """Uninitialised features of another number of channels and type, channels last."""
+    n, _, h, w = x.shape
+    made = torch.empty(n, channels, h, w, dtype=dtype, device=x.device)
+    return made.contiguous(memory_format=torch.channels_last)
+
+
 def _activate(x: Tensor) -> Tensor:
     return F.leaky_relu(x, _SLOPE, inplace=True)
 
@@ -113,6 +166,13 @@ class ResidualBlock(nn.Module):
         out += x
         return out
 
+    def in_tiles(self, x: Tensor, spare: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """`forward`, and what is spare then. Overwrites ``spare``, a tensor like ``x``."""
+        for frame, rows, around, inner in _tiles(x, 2):
+            y = self.conv2(_activate(self.conv1(_shifted_rows(x, groups, frame, around))))
+            torch.add(x[frame, :, rows], y[0, :, inner], out=spare[frame, :, rows])
+        return spare, x
+
 
 class CoarseBlock(nn.Module):
     """A residual block at half the trunk's size and twice its width: reach for larger motion.
@@ -132,13 +192,36 @@ class CoarseBlock(nn.Module):
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
         n, c, h, w = x.shape
-        kernel = self.reduce.weight.reshape(-1, 2, 2, c).permute(0, 3, 1, 2)
-        y = _activate(F.conv2d(x, kernel, self.reduce.bias, stride=2))
-        y = self.expand(_activate(self.conv(shift_time(y, groups)))).permute(0, 2, 3, 1)
-        y = y.reshape(n, h // 2, w // 2, 2, 2, c).transpose(2, 3)
-        features = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c)
-        features = features + y if torch.is_grad_enabled() else features.add_(y)
-        return features.reshape(n, h, w, c).permute(0, 3, 1, 2)
+        y = self.expand(_activate(self.conv(shift_time(self._reduced(x), groups))))
+        x = x.contiguous(memory_format=torch.channels_last)
+        added = _unfolded(x) + y.permute(0, 2, 3, 1).reshape(n, h // 2, w // 2, 2, 2, c)
+        out: Tensor = added.transpose(2, 3).reshape(n, h, w, c).permute(0, 3, 1, 2)
+        return out
+
+    def in_tiles(self, x: Tensor, spare: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """`forward` in place, and what is spare then. Overwrites ``spare``, a tensor like ``x``."""
+        n, c, h, w = x.shape
+        memory = spare.permute(0, 2, 3, 1).reshape(-1)[: x.numel() // 2]
+        coarse = memory.view(n, h // 2, w // 2, 2 * c).permute(0, 3, 1, 2)
+        for frame, rows, _, _ in _tiles(x, 0):
+            half = slice(rows.start // 2, rows.stop // 2)
+            coarse[frame, :, half] = self._reduced(x[frame : frame + 1, :, rows])[0]
+        for frame, rows, around, inner in _tiles(coarse, 1):
+            y = _activate(self.conv(_shifted_rows(coarse, groups, frame, around)))
+            y = self.expand(y[:, :, inner]).permute(0, 2, 3, 1)
+            target = x[frame : frame + 1, :, 2 * rows.start : 2 * rows.stop]
+            _unfolded(target).add_(y.reshape(1, -1, w // 2, 2, 2, c))
+        return x, spare
+
+    def _reduced(self, x: Tensor) -> Tensor:
+        kernel = self.reduce.weight.reshape(-1, 2, 2, x.shape[1]).permute(0, 3, 1, 2)
+        return _activate(F.conv2d(x, kernel, self.reduce.bias, stride=2))
+
+
+def _unfolded(x: Tensor) -> Tensor:
+    """Features (N, C, H, W), channels last, seen as (N, H/2, W/2, dy, dx, C)."""
+    n, c, h, w = x.shape
+    return x.permute(0, 2, 3, 1).view(n, h // 2, 2, w // 2, 2, c).transpose(2, 3)
 
 
 _BLOCKS: dict[str, type[ResidualBlock | CoarseBlock]] = {"h": ResidualBlock, "q": CoarseBlock}
@@ -168,11 +251,13 @@ class Trunk(nn.Module):
             # What is in a quarter-size pixel sees all that is in its neighbours.
             reach = reach + 2 if kind == "h" else reach + reach % 2 + 2
         self.radius = 2 * (reach + 1)
-        # Features, shifted ones and two layers' outputs at half size; what goes in and out.
-        self.held = width + inputs + outputs
+        # Features twice at half size (the rest is tiles); what goes in and out, folded too.
+        self.held = (width + inputs + outputs) // 2
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
         device = x.device.type
+        if _in_tiles(x):
+            return self._in_tiles(x, groups)
         with torch.autocast(device, enabled=False):
             out: Tensor = self.skip(x)
             features = _activate(self.first(x))
@@ -181,6 +266,28 @@ class Trunk(nn.Module):
         for block in self.blocks:
             features = block(features, groups)
         out += self.last(features)
+        return out
+
+    def _in_tiles(self, x: Tensor, groups: int) -> Tensor:
+        """`forward` with little memory and without gradients."""
+        exact = functools.partial(torch.autocast, "cpu", enabled=False)
+        reduced = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if reduced else x.dtype
+        features = _like(x, self.first.out_channels, dtype)
+        with exact():
+            for frame, rows, around, inner in _tiles(features, 1):
+                y = self.first(x[frame : frame + 1, :, around])[0, :, inner]
+                features[frame, :, rows] = _activate(y)
+        spare = torch.empty_like(features)
+        for block in self.blocks:
+            assert isinstance(block, (ResidualBlock, CoarseBlock))
+            features, spare = block.in_tiles(features, spare, groups)
+        out = _like(x, self.last.out_channels, x.dtype)
+        for frame, rows, around, inner in _tiles(features, 1):
+            with exact():
+                base = self.skip(x[frame : frame + 1, :, rows])[0]
+            y = self.last(features[frame : frame + 1, :, around])[0, :, inner]
+            torch.add(base, y, out=out[frame, :, rows])
         return out
 
 
@@ -196,12 +303,24 @@ class CouplingNet(nn.Module):
         out: Tensor = self.conv2(shift_time(_activate(self.conv1(x)), groups))
         return out.float()
 
+    def in_tiles(self, x: Tensor, groups: int) -> Iterator[tuple[int, slice, Tensor]]:
+        """`forward` in pieces: frame, rows, (C, rows, W). These rows of ``x`` may change then."""
+        hidden = _like(x, self.conv1.out_channels, x.dtype)
+        for frame, rows, around, inner in _tiles(hidden, 1):
+            y = _activate(self.conv1(x[frame : frame + 1, :, around]))
+            hidden[frame, :, rows] = y[0, :, inner]
+        for frame, rows, around, inner in _tiles(hidden, 1):
+            y = self.conv2(_shifted_rows(hidden, groups, frame, around))
+            yield frame, rows, y[0, :, inner]
+
 
 class CouplingCell(nn.Module):
     """An invertible cell on the two halves of the channels.
 
     forward: y1 = x1 + F(x2); s, g = H(y1); y2 = x2 * exp(tanh s) + g
     inverse: s, g = H(y1); x2 = (y2 - g) * exp(-tanh s); x1 = y1 - F(x2)
+
+    Without gradients on a CPU both work in place.
     """
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -211,11 +330,25 @@ class CouplingCell(nn.Module):
         self.h = CouplingNet(half, channels, hidden)
 
     def forward(self, x1: Tensor, x2: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        if _in_tiles(x1):
+            for frame, rows, change in self.f.in_tiles(x2, groups):
+                x1[frame, :, rows] += change
+            for frame, rows, change in self.h.in_tiles(x1, groups):
+                s, g = change.chunk(2)
+                x2[frame, :, rows].mul_(s.tanh().exp_()).add_(g)
+            return x1, x2
         y1 = x1 + self.f(x2, groups)
         s, g = self.h(y1, groups).chunk(2, dim=1)
         return y1, x2 * torch.exp(torch.tanh(s)) + g
 
     def inverse(self, y1: Tensor, y2: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        if _in_tiles(y1):
+            for frame, rows, change in self.h.in_tiles(y1, groups):
+                s, g = change.chunk(2)
+                y2[frame, :, rows].sub_(g).mul_(s.tanh().neg_().exp_())
+            for frame, rows, change in self.f.in_tiles(y2, groups):
+                y1[frame, :, rows] -= change
+            return y1, y2
         s, g = self.h(y1, groups).chunk(2, dim=1)
         x2 = (y2 - g) * torch.exp(-torch.tanh(s))
         return y1 - self.f(x2, groups), x2
