@@ -103,9 +103,14 @@ def _shifted_rows(x: Tensor, groups: int, frame: int, rows: slice) -> Tensor:
     return torch.cat((before, after, v[frame, ..., 2 * k :]), dim=-1)[None].permute(0, 3, 1, 2)
 
 
-def _in_tiles(x: Tensor) -> bool:
-    """Whether to compute ``x`` tile by tile: GPUs have no use for it, and gradients need it all."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled()
+def _in_tiles(x: Tensor, channels: int) -> bool:
+    """Whether to compute features of ``x``'s size tile by tile.
+
+    GPUs have no use for it, gradients need it all, and what is small is faster at once.
+    """
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return False
+    return x[:, 0].numel() * channels * x.element_size() > 3 * _TILE
 
 
 class _Tile(NamedTuple):
@@ -256,7 +261,7 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
         device = x.device.type
-        if _in_tiles(x):
+        if _in_tiles(x, self.first.out_channels):
             return self._in_tiles(x, groups)
         with torch.autocast(device, enabled=False):
             out: Tensor = self.skip(x)
@@ -320,7 +325,7 @@ class CouplingCell(nn.Module):
     forward: y1 = x1 + F(x2); s, g = H(y1); y2 = x2 * exp(tanh s) + g
     inverse: s, g = H(y1); x2 = (y2 - g) * exp(-tanh s); x1 = y1 - F(x2)
 
-    Without gradients on a CPU both work in place.
+    In tiles both work in place.
     """
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -330,7 +335,7 @@ class CouplingCell(nn.Module):
         self.h = CouplingNet(half, channels, hidden)
 
     def forward(self, x1: Tensor, x2: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        if _in_tiles(x1):
+        if _in_tiles(x1, self.f.conv1.out_channels):
             for frame, rows, change in self.f.in_tiles(x2, groups):
                 x1[frame, :, rows] += change
             for frame, rows, change in self.h.in_tiles(x1, groups):
@@ -342,7 +347,7 @@ class CouplingCell(nn.Module):
         return y1, x2 * torch.exp(torch.tanh(s)) + g
 
     def inverse(self, y1: Tensor, y2: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        if _in_tiles(y1):
+        if _in_tiles(y1, self.f.conv1.out_channels):
             for frame, rows, change in self.h.in_tiles(y1, groups):
                 s, g = change.chunk(2)
                 y2[frame, :, rows].sub_(g).mul_(s.tanh().neg_().exp_())
