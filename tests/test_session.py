@@ -3,6 +3,8 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -291,3 +293,28 @@ def test_default_memory_is_half_of_what_is_free(
     assert session_module._default_memory(torch.device("cpu")) == 2048
     monkeypatch.setattr(Path, "read_text", lambda path: "")
     assert 64 <= session_module._default_memory(torch.device("cpu")) <= 2048
+
+
+_PEAK = """
+import resource, sys
+import numpy as np
+from vs_cvrs import zoo
+from vs_cvrs.session import open_session
+session = open_session(zoo.resolve("lite", 2, 1), "cpu", "fp32", int(sys.argv[1]))
+high, low = np.zeros((8, 3, 720, 1280), np.uint8), np.zeros((4, 3, 720, 1280), np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+session.encode(high, low)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def test_max_memory_lowers_the_peak() -> None:
+    def grown(max_memory: int) -> int:
+        """MiB that a group took."""
+        command = [sys.executable, "-c", _PEAK, str(max_memory)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
+        return int(done.stdout)
+
+    bounded, free = grown(256), grown(4096)
+    assert bounded < 0.8 * free
+    assert bounded < 256 + 300  # the frames take 265 MiB

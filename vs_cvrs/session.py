@@ -74,7 +74,8 @@ class Session:
         name: the model's file or folder name, without the suffix.
         checksum: of the model's weights.
         model: on the session's device, in evaluation mode; not to be changed.
-        max_memory: MiB that a group's computation takes, about, as far as strips can do it.
+        max_memory: MiB that a group's computation takes, about. Of frames whose float32 values
+            alone take more than half of it, networks take half of it on top.
     """
 
     def __init__(
@@ -144,11 +145,13 @@ class Session:
 
     def _compute(self, work: Callable[[], None], source: Frames, made: Frames) -> None:
         count, _, height, width = source.shape
-        # The frames before and after each stage take their part in any case.
-        left = self.max_memory * 2**20 - 2 * 4 * (source.size + made.size)
+        # The frames before and after each stage take their part in any case. Where they take most,
+        # strips would be so small that they mostly compute their surroundings.
+        limit = self.max_memory * 2**20
+        left = max(limit // 2, limit - 2 * 4 * (source.size + made.size))
 
         def bounded() -> None:
-            with bounded_memory(max(1, left)):
+            with bounded_memory(left):
                 work()
 
         self._guard(f"a group of {count} frames of {width}x{height}", lambda: self._run(bounded))
