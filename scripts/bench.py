@@ -230,7 +230,7 @@ def _convolution_peak(
 ) -> float:
     """GFLOP/s of a plain 3x3 convolution."""
     layer = nn.Conv2d(*channels, 3, padding=1, device=device, dtype=dtype)
-    layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
     x = torch.rand(_LOWS, channels[0], 64, 112, device=device, dtype=dtype)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
