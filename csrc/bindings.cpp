@@ -69,13 +69,37 @@ class InsideGate {
     InsideGate &operator=(const InsideGate &) = delete;
 };
 
+// Text as scripts and files may hold it: bytes that are not UTF-8 become surrogates, as in file names.
+py::object to_python(const std::string &text) {
+    return py::reinterpret_steal<py::object>(
+        PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogateescape"));
+}
+
+template <typename Number> py::object to_python(const Number &number) { return py::cast(number); }
+
+// The first line of what an object says of itself. Libraries append whole stack traces.
+std::string first_line(const py::handle &object) {
+    const auto utf8 = py::reinterpret_steal<py::bytes>(
+        PyUnicode_AsEncodedString(py::str(object).ptr(), "utf-8", "backslashreplace"));
+    if (!utf8)
+        throw py::error_already_set();
+    const std::string text = utf8;
+    const auto begin = text.find_first_not_of(" \t\r\n");
+    return begin == std::string::npos ? "" : text.substr(begin, text.find_first_of("\r\n", begin) - begin);
+}
+
 std::string describe(const py::error_already_set &error) {
-    const std::string text = py::str(error.value());
+    const std::string type = first_line(error.type().attr("__name__"));
+    std::string text;
+    try {
+        text = first_line(error.value());
+    } catch (const py::error_already_set &) {
+        return type; // an error that cannot even say what it is
+    }
     const bool for_users = error.matches(PyExc_ValueError) || error.matches(PyExc_RuntimeError) ||
                            error.matches(PyExc_OSError) || error.matches(PyExc_MemoryError);
     if (for_users && !text.empty())
         return text;
-    const std::string type = py::str(error.type().attr("__name__"));
     return text.empty() ? type : type + ": " + text;
 }
 
@@ -143,7 +167,7 @@ py::dict to_dict(const Values &values) {
     py::dict result;
     for (const auto &[key, value] : values) {
         const auto &name = key;
-        std::visit([&](const auto &v) { result[py::str(name)] = v; }, value);
+        std::visit([&](const auto &v) { result[py::str(name)] = to_python(v); }, value);
     }
     return result;
 }

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cli
 import doubles
 import pytest
 import torch
+import watched
 
 from vs_cvrs import checkpoint
 from vs_cvrs.model import build
@@ -22,6 +24,8 @@ TINY_CONV: dict[str, Any] = {
     "down_opt": {"mid_channels": 4, "three_D_res_num": 1, "kernel_size": [3, 3, 3]},
     "up_opt": {"mid_channels": 8, "three_D_res_num": 1, "fuse_channels": 4},
 }
+
+TINY_LITE = {"width": 8, "hidden": 8, "down_blocks": "", "up_blocks": "", "cells": 1}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,6 +68,25 @@ def conv_model(save_model: Callable[..., Path]) -> Path:
     return save_model("conv", TINY_CONV, name="conv")
 
 
+@pytest.fixture(scope="session")
+def tiny_model(save_model: Callable[..., Path]) -> Path:
+    return save_model("lite", TINY_LITE, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video file of 75 frames with sound."""
+    return cli.video(tmp_path_factory.mktemp("source") / "source.mkv", seconds=2.5)
+
+
+@pytest.fixture(scope="session")
+def low(source: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``encode`` makes of it."""
+    out = tmp_path_factory.mktemp("low") / "low.mkv"
+    cli.run("encode", source, out, "--model", tiny_model, "--segment", 16)
+    return out
+
+
 @pytest.fixture
 def before_stage(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], None]], None]:
     """Sets what the nearest model calls before each of its stages."""
@@ -98,3 +121,22 @@ def write_script(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def run_python(
+    write_script: Callable[[str], Path], vapoursynth_env: dict[str, str]
+) -> Callable[[str], str]:
+    """Runs a script in a Python of its own, under a watchdog; what it prints."""
+
+    def run(body: str) -> str:
+        # Where it hangs is said by itself, before it is killed.
+        alarm = f"import faulthandler\nfaulthandler.dump_traceback_later({watched.SECONDS - 5})"
+        script = write_script(f"{alarm}\n{body}")
+        # On a busy machine, helper threads that wait by spinning make everything wait.
+        env = vapoursynth_env | {"OMP_WAIT_POLICY": "passive"}
+        code, out, log = watched.run([sys.executable, str(script)], env)
+        assert code == 0, log
+        return out.decode()
+
+    return run

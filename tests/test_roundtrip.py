@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import vapoursynth as vs
+import watched
 from clips import clip_of, core, frames_of, pictures
 
 CODECS = {
@@ -34,17 +33,7 @@ core.resize.Point(low, format=vs.YUV444P10, matrix=1).set_output()
 """
     )
     encoded = tmp_path / "low.mkv"
-    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", "-", *CODECS[codec]]
-    with subprocess.Popen(
-        ["vspipe", "-c", "y4m", str(sender), "-"], env=vapoursynth_env, stdout=subprocess.PIPE
-    ) as vspipe:
-        subprocess.run(
-            [*ffmpeg, "-pix_fmt", "yuv444p10le", str(encoded)],
-            stdin=vspipe.stdout,
-            check=True,
-            timeout=120,
-        )
-        assert vspipe.wait(60) == 0
+    watched.encode(sender, [*CODECS[codec], "-pix_fmt", "yuv444p10le"], encoded, vapoursynth_env)
 
     direct = core.cvrs.Downsample(clip_of(pictures(17, 64, 48)), fps=15, model=str(conv_model))
     source = core.bs.VideoSource(str(encoded), cachemode=0)

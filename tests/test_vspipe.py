@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,22 +12,10 @@ import clips
 import numpy as np
 import pytest
 from clips import clip_of, core, frames_of, pictures
+from watched import run
 
 Env = dict[str, str]
 WriteScript = Callable[[str], Path]
-
-
-def run(command: list[str] | str, env: Env, seconds: float = 120) -> tuple[int, bytes, str]:
-    done = subprocess.run(
-        command,
-        env=env,
-        capture_output=True,
-        timeout=seconds,
-        check=False,
-        shell=isinstance(command, str),
-        executable="/bin/bash" if isinstance(command, str) else None,
-    )
-    return done.returncode, done.stdout, done.stderr.decode()
 
 
 def planes(raw: bytes, like: clips.Array) -> clips.Array:
@@ -125,6 +112,19 @@ ENDS = {
         "del frame, high, low, core, clips.core\n"
         "vs.clear_outputs()\n"
         "import gc; gc.collect()"
+    ),
+    "the core let go with frames in flight": (
+        "kept = [high.get_frame_async(n) for n in range(0, 800, 7)]\n"
+        "del kept, high, low, core, clips.core\n"
+        "vs.clear_outputs()\n"
+        "import gc; gc.collect()"
+    ),
+    "threads that wait for frames": (
+        "import threading, time\n"
+        "def wait():\n"
+        "    for n in range(0, 800): high.get_frame(n)\n"
+        "for _ in range(16): threading.Thread(target=wait, daemon=True).start()\n"
+        "time.sleep(0.1)"
     ),
     "busy daemon threads": (
         "import threading, time\n"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,7 +20,7 @@ import torch
 
 from vs_cvrs import __version__, checkpoint, stamp, zoo
 from vs_cvrs.processing import Downsampler, FrameType, Processor, Upsampler, to_levels
-from vs_cvrs.session import MAX_MEMORY_RANGE, Session, find_open, open_session
+from vs_cvrs.session import MAX_MEMORY_RANGE, Session, find_open, free_memory, open_session
 from vs_cvrs.stamp import Stamp
 from vs_cvrs.timeline import (
     MAX_GROUP_LENGTH,
@@ -35,6 +34,7 @@ from vs_cvrs.timeline import (
     snap_ratio,
 )
 from vs_cvrs.transfer import cupy_advice, cupy_version
+from vs_cvrs.untrusted import shown
 
 __all__ = ["PROPERTIES_VERSION", "FilterPlan", "plan", "versions"]
 
@@ -256,14 +256,16 @@ class _Stated:
             return None
         if version != PROPERTIES_VERSION:
             raise ValueError(
-                f"the clip's frame properties are of version {version}, "
+                f"the clip's frame properties are of version {shown(repr(version))}, "
                 f"this plugin reads version {PROPERTIES_VERSION}"
             )
 
         def number(name: str, low: int) -> int:
             value = properties.get(name)
             if not isinstance(value, int) or value < low:
-                raise ValueError(f"frame property {name} must be {low} or more, got {value!r}")
+                raise ValueError(
+                    f"frame property {name} must be {low} or more, got {shown(repr(value))}"
+                )
             return value
 
         rate_num, rate_den = number("CVRSRateNum", 0), number("CVRSRateDen", 0)
@@ -275,8 +277,8 @@ class _Stated:
             length=number("CVRSLength", 1),
             group_length=number("CVRSGroupLength", 1),
             index=number("CVRSIndex", 0),
-            model=str(properties.get("CVRSModel")),
-            checksum=str(properties.get("CVRSChecksum")),
+            model=shown(str(properties.get("CVRSModel"))),
+            checksum=shown(str(properties.get("CVRSChecksum"))),
             stamped=bool(properties.get("CVRSStamped")),
             where="frame properties",
         )
@@ -289,7 +291,9 @@ def _plan_downsample(clip: Clip, given: _Arguments) -> FilterPlan:
     timeline = _timeline(given, session, ratio)
     _check_model(session, ratio, (low_width, low_height), (clip.width, clip.height))
     table = timeline.downsample_table(clip.frames)
-    _check_memory(table, clip, low_width, low_height)
+    source = _frame_type(clip)
+    output = FrameType(np.dtype(np.uint8), 8, low_height, low_width)
+    _check_memory(session, table, source, output)
     high_rate = _pair(clip.rate)
     mark: Stamp | None = None
     if given.number("stamp", 0, 1) != 0 and stamp.fits(low_width, low_height):
@@ -311,13 +315,7 @@ def _plan_downsample(clip: Clip, given: _Arguments) -> FilterPlan:
         bits=8,
         rate=_pair(low_rate),
         duration_factor=_pair(ratio),
-        processor=Downsampler(
-            session,
-            _frame_type(clip),
-            FrameType(np.dtype(np.uint8), 8, low_height, low_width),
-            table,
-            mark,
-        ),
+        processor=Downsampler(session, source, output, table, mark),
         properties={
             "CVRSVersion": PROPERTIES_VERSION,
             "CVRSFactorNum": ratio.numerator,
@@ -355,7 +353,9 @@ def _plan_upsample(
     phase = _phase(given, timeline, stated)
     length = _length(given, timeline, clip.frames, phase, stated)
     table = timeline.upsample_table(clip.frames, phase, length)
-    _check_memory(table, clip, width, height)
+    source = _frame_type(clip)
+    output = FrameType(source.dtype, clip.bits, height, width)
+    _check_memory(session, table, source, output)
     stamped = stamps and (stamp.fits(clip.width, clip.height) if stated is None else stated.stamped)
     strict = bool(given.number("strict", 0, 1))
     if strict and not stamped:
@@ -368,16 +368,7 @@ def _plan_upsample(
         bits=clip.bits,
         rate=_pair(high_rate),
         duration_factor=_pair(1 / ratio),
-        processor=Upsampler(
-            session,
-            _frame_type(clip),
-            FrameType(_sample_type(clip), clip.bits, height, width),
-            table,
-            timeline,
-            phase,
-            stamped,
-            strict,
-        ),
+        processor=Upsampler(session, source, output, table, timeline, phase, stamped, strict),
         first_index=stated.index if stated else -1,
         warnings=_warnings(given, session),
     )
@@ -659,19 +650,31 @@ def _check_frames(which: str, frames: int) -> None:
         raise ValueError(f"the {which} clip must have at most {_MAX_FRAMES} frames, got {frames}")
 
 
-def _check_memory(table: GroupTable, clip: Clip, width: int, height: int) -> None:
-    """Raise ValueError where a group as 32-bit numbers is more than this machine's memory."""
-    pixels = (
-        _longest(table.source_begin, table.source_head, table.source_tail)
-        * (clip.width * clip.height)
-        + _longest(table.output_begin, table.output_head, table.output_tail) * width * height
-    )
-    needed = pixels * 3 * 4 / 2**30
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    if needed > there:
+def _check_memory(
+    session: Session, table: GroupTable, source: FrameType, output: FrameType
+) -> None:
+    """Raise ValueError where a group takes more memory than is free.
+
+    There would be no error later: the system hands out memory that it does not have, and ends the
+    process that uses it.
+    """
+    pixels = [
+        _longest(begins, head, tail) * kind.height * kind.width
+        for begins, head, tail, kind in (
+            (table.source_begin, table.source_head, table.source_tail, source),
+            (table.output_begin, table.output_head, table.output_tail, output),
+        )
+    ]
+    stored = [3 * n * kind.dtype.itemsize for n, kind in zip(pixels, (source, output), strict=True)]
+    # Two equal group buffers, and frames of two groups on either side of the filter.
+    needed = 2 * max(stored) + 2 * sum(stored)
+    if session.device.type == "cpu":
+        needed += 2 * 4 * 3 * sum(pixels)  # before and after a stage, as 32-bit numbers
+    free = free_memory()
+    if needed > free:
         raise ValueError(
-            f"a group of frames takes more than {needed:.3g} GiB, and this machine has "
-            f"{there:.3g} GiB: use a smaller gop, time factor or size"
+            f"a group of frames takes about {needed / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB "
+            "of memory are free: use a smaller gop, time factor or size"
         )
 
 

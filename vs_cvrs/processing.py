@@ -222,5 +222,7 @@ def to_levels(frames: Frames, kind: FrameType) -> npt.NDArray[np.uint8]:
     """Frames of any type as the levels of 8 bits that they stand for."""
     if frames.dtype == np.uint8:
         return frames
-    levels = np.round(frames.astype(np.float32) * (255.0 / kind.top))
-    return np.clip(levels, 0, 255).astype(np.uint8)
+    # Samples that are no numbers stand for no level; the session says what is wrong with them.
+    with np.errstate(invalid="ignore", over="ignore"):
+        levels = np.round(frames.astype(np.float32) * (255.0 / kind.top))
+        return np.clip(levels, 0, 255).astype(np.uint8)

@@ -25,12 +25,14 @@ from vs_cvrs import checkpoint
 from vs_cvrs.model.base import CvrsModel, round_to_8bit
 from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.transfer import cupy_version, open_transfer
+from vs_cvrs.untrusted import shown
 
 __all__ = [
     "MAX_MEMORY_RANGE",
     "PRECISIONS",
     "Session",
     "find_open",
+    "free_memory",
     "open_session",
     "resolve_device",
 ]
@@ -47,6 +49,9 @@ MAX_MEMORY_RANGE = (64, 1 << 20)
 
 _CPU_MEMORY = 2048
 """MiB that are taken on a CPU where there is more. Larger strips would not be faster."""
+
+_SANE = 1000.0
+"""Samples of floating-point clips are 0 to 1; some go beyond it, but not as far as this."""
 
 _DTYPES = {
     np.dtype(np.uint8): torch.uint8,
@@ -83,7 +88,9 @@ class Session:
     ) -> None:
         loaded = checkpoint.load(path)
         self.path = path
-        self.name = path.stem if path.is_file() else path.name
+        name = path.stem if path.is_file() else path.name
+        # VapourSynth's texts are UTF-8, file names need not be.
+        self.name = name.encode("utf-8", "backslashreplace").decode()
         self.checksum: str = loaded.checksum
         self.model: CvrsModel = loaded.model
         self.device = device
@@ -110,12 +117,13 @@ class Session:
             bits: of the samples in ``high`` where that is uint16: 9 to 16.
 
         Raises:
-            RuntimeError: out of memory, or the model gives numbers that are not finite.
+            RuntimeError: out of memory, or numbers that are not finite in frames or by the model.
         """
 
         def work() -> None:
             frames = _to_model(self._transfer.load(high), bits)
             made = self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
+            _check_finite(made, high)
             self._transfer.store(_from_model(made, np.dtype(np.uint8), 8), low)
 
         self._compute(work, high, low)
@@ -131,7 +139,7 @@ class Session:
             bits: of the samples where an array is uint16: 9 to 16.
 
         Raises:
-            RuntimeError: out of memory, or the model gives numbers that are not finite.
+            RuntimeError: out of memory, or numbers that are not finite in frames or by the model.
         """
 
         def work() -> None:
@@ -139,6 +147,7 @@ class Session:
             if low.dtype != np.uint8:
                 frames = round_to_8bit(frames)
             made = self.model.decode(frames, (high.shape[0], high.shape[2], high.shape[3]))
+            _check_finite(made, low)
             self._transfer.store(_from_model(made, high.dtype, bits), high)
 
         self._compute(work, low, high)
@@ -205,13 +214,18 @@ def _default_memory(device: torch.device) -> int:
     """Half of the free memory in MiB, and on CPUs no more than helps."""
     if device.type == "cuda":
         return max(MAX_MEMORY_RANGE[0], torch.cuda.mem_get_info(device)[0] // 2**21)
+    return min(_CPU_MEMORY, max(MAX_MEMORY_RANGE[0], free_memory() // 2**21))
+
+
+def free_memory() -> int:
+    """Bytes of system memory that can be taken."""
     try:
         # "MemAvailable: 123 kB", which counts what is only cached as free.
         lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) >> 10
+        kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        return kilobytes << 10
     except (OSError, StopIteration):
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    return min(_CPU_MEMORY, max(MAX_MEMORY_RANGE[0], free // 2))
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -230,11 +244,18 @@ def _to_model(frames: Tensor, bits: int) -> Tensor:
     return x.permute(1, 0, 2, 3).unsqueeze(0)
 
 
+def _check_finite(made: Tensor, source: Frames) -> None:
+    if bool(torch.isfinite(made.sum())):
+        return
+    # A comparison with NaN is false.
+    if source.dtype.kind == "f" and not bool((np.abs(source) <= _SANE).all()):
+        raise RuntimeError("the clip's frames hold samples that are NaN, infinite, or huge")
+    raise RuntimeError("the model gave numbers that are not finite; its weights are damaged")
+
+
 def _from_model(x: Tensor, dtype: np.dtype[Any], bits: int) -> Tensor:
     """(1, 3, T, H, W) to (T, 3, H, W) as stored: integers rounded, floating point as it is."""
     x = x.squeeze(0).permute(1, 0, 2, 3)
-    if not bool(torch.isfinite(x.sum())):
-        raise RuntimeError("the model gave numbers that are not finite; its weights are damaged")
     made = torch.empty(x.shape, dtype=_DTYPES[dtype], device=x.device)
     top = 255.0 if dtype.itemsize == 1 else 2.0**bits - 1.0
     for frame, target in zip(x, made, strict=True):
@@ -270,7 +291,7 @@ def open_session(path: Path, device: str, precision: str, max_memory: int | None
     on = resolve_device(device)
     if precision not in ("auto", *PRECISIONS):
         names = ", ".join(["auto", *PRECISIONS])
-        raise ValueError(f"precision must be one of {names}, got {precision!r}")
+        raise ValueError(f"precision must be one of {names}, got {shown(repr(precision))}")
     least, most = MAX_MEMORY_RANGE
     if max_memory is not None and not least <= max_memory <= most:
         raise ValueError(f"max_memory must be {least} to {most} MiB, got {max_memory}")
@@ -305,7 +326,7 @@ def resolve_device(device: str) -> torch.device:
     if kind == "cpu" and not colon:
         return torch.device("cpu")
     if kind != "cuda" or (colon and not (index.isascii() and index.isdigit())):
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {shown(repr(device))}")
     if not torch.cuda.is_available():
         raise RuntimeError(f"device {device} is asked for, but PyTorch finds no CUDA device here")
     count = torch.cuda.device_count()

@@ -36,6 +36,7 @@ _MAX_TEXT_BYTES = 1 << 20
 _MAX_YAML_BYTES = 1 << 16
 _MAX_YAML_BRACKETS = 256
 _MAX_PICKLE_OPERATIONS = 1 << 20
+_MAX_PROBLEM = 400
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -61,7 +62,9 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message is one sentence that says why."""
 
     def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"checkpoint {path}: {problem}")
+        # Whoever reports a problem may quote the file.
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in problem[:_MAX_PROBLEM])
+        super().__init__(f"checkpoint {path}: {text}{'...' * (len(problem) > _MAX_PROBLEM)}")
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
