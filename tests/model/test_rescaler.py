@@ -89,5 +89,5 @@ def test_options_that_do_not_fit_are_named(
 
 
 def test_unknown_architecture_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="conv, lite, mix"):
+    with pytest.raises(ValueError, match="conv, lite, lite-any, mix"):
         build("vae", {})

@@ -99,3 +99,37 @@ def test_unusable_footage_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"not a video" * 100)
     with pytest.raises(ConfigError, match=r"broken\.mp4 cannot be decoded"):
         load_footage(config(tmp_path), tmp_path / "cache")
+
+
+def test_batches_range_over_ratios_and_scales() -> None:
+    stage = Stage(
+        steps=60,
+        batch=1,
+        crop=48,
+        group=5,
+        vary_group=True,
+        max_frames=8,
+        ratios=[Fraction(1), Fraction(5, 4), Fraction(2), Fraction(3)],
+        other_ratios=0.2,
+        scales=(Fraction(1), Fraction(4)),
+        unscaled=0.3,
+        whole=0.4,
+    )
+    batches = [dataset(stage=stage)[step] for step in range(60)]
+    shapes = [(batch.high.shape[2], batch.low_size) for batch in batches]
+    ratios = {Fraction(high, low[0]) for high, low in shapes}
+    assert {Fraction(1), Fraction(5, 4), Fraction(2), Fraction(3)} < ratios
+    assert max(ratios) <= 4
+    assert len({low[0] for _, low in shapes}) > 3
+    # A group is never shorter than its ratio's denominator, or it would be of another ratio.
+    assert max(high for high, _ in shapes) <= 8 + 4
+    sizes = [low[1] for _, low in shapes]
+    assert {48, 24, 16, 12} < set(sizes)
+    assert all(high > low[0] for high, low in shapes if low[1] == 48)
+    for batch in batches:
+        assert len(batch.shown) == batch.low_size[0]
+
+
+def test_without_ranges_every_batch_is_alike() -> None:
+    batches = [dataset()[step] for step in range(10)]
+    assert {(batch.high.shape[2], batch.low_size) for batch in batches} == {(8, (4, 32, 32))}

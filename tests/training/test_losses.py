@@ -73,3 +73,19 @@ def test_a_pattern_costs_more_than_noise() -> None:
     assert (
         float(low_rate_loss(x + tint, x, config)) > float(low_rate_loss(x + noise, x, config)) + 1
     )
+
+
+def test_what_changes_from_frame_to_frame_can_cost_more() -> None:
+    torch.manual_seed(0)
+    x = torch.full((1, 3, 4, 8, 8), 0.5)
+    noise = 0.03 * torch.randn(1, 3, 1, 8, 8)
+    staying = x + noise
+    flickering = x + noise * torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None, None]
+    plain, steady = LossConfig(), LossConfig(steady=0.5)
+    assert float(restoration_loss(staying, x, [0, 2], plain)) == pytest.approx(
+        float(restoration_loss(flickering, x, [0, 2], plain))
+    )
+    costs = [float(restoration_loss(y, x, [0, 2], steady)) for y in (staying, flickering)]
+    assert costs[0] < costs[1] - 1.0
+    single = restoration_loss(staying[:, :, :1], x[:, :, :1], [0], steady)
+    assert math.isfinite(float(single))

@@ -17,7 +17,7 @@ from vs_cvrs.model import build
 from vs_cvrs.training.config import ConfigError, load_config
 from vs_cvrs.training.trainer import Trainer, straight_through_round
 
-PARAMETERS = {"lite": 0.707e6, "base": 11.7e6, "mix": 17.4e6}
+PARAMETERS = {"lite": 0.707e6, "lite-any": 1.42e6, "base": 11.7e6, "mix": 17.4e6}
 
 TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 
@@ -185,3 +185,41 @@ def test_a_missing_run_is_named(config: Path, tmp_path: Path) -> None:
     )
     assert result.returncode == 2
     assert "holds no run to go on with" in result.stderr
+
+
+def test_a_run_over_ratios_and_scales_starts_from_lite(config: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config.read_text())
+    lite = tmp_path / "lite.safetensors"
+    checkpoint.save(lite, build("lite", settings["options"]), {})
+    settings["architecture"] = "lite-any"
+    settings["options"] |= {"space_width": 8, "space_down_blocks": "", "space_up_blocks": "h"}
+    settings["cases"] = [["2", "1"], ["5/4", "1.5"]]
+    settings["stages"] = [
+        {
+            "steps": 4,
+            "batch": 1,
+            "crop": 24,
+            "precision": "fp32",
+            "ratios": ["1", "5/4", "3"],
+            "other_ratios": 0.2,
+            "scales": [1, 3],
+            "unscaled": 0.3,
+        }
+    ]
+    config.write_text(yaml.safe_dump(settings))
+    trainer = Trainer(load_config(config), tmp_path / "runs" / "any", torch.device("cpu"), lite)
+    started = checkpoint.load(lite).model.state_dict()["imsm.cells.0.f.conv1.weight"]
+    assert torch.equal(trainer.model.state_dict()["imsm.cells.0.f.conv1.weight"], started)
+    trainer.run()
+    last = trainer.history[-1]
+    assert last["clip_psnr"] == pytest.approx((last["2x1"] + last["5/4x3/2"]) / 2)
+
+    settings["options"]["width"] = 16
+    config.write_text(yaml.safe_dump(settings))
+    refused = subprocess.run(
+        command(config, "--run", tmp_path / "runs" / "other", "--init", lite),
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"train: tiny cannot start from {lite}: a lite-any model")

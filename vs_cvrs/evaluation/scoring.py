@@ -24,7 +24,6 @@ from vs_cvrs.evaluation import EvaluationError
 from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import Frames, Scene, read_frames, write_png
 from vs_cvrs.model.base import CvrsModel
-from vs_cvrs.model.lite import LiteModel
 from vs_cvrs.timeline import Timeline
 
 __all__ = [
@@ -239,8 +238,7 @@ def _evaluate_scene(
     advance: Callable[[int], None],
 ) -> Scores:
     height, width = protocol.low_size(scene)
-    # The lite model pads to multiples of 4 where the others resize to them.
-    padded = isinstance(model, LiteModel)
+    padded = model.pads((scene.height, scene.width), (height, width))
     device = _device(model)
     tally = _Tally()
     for group in protocol.groups(len(scene.frames)):

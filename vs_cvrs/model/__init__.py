@@ -6,12 +6,14 @@ from typing import Any
 
 from vs_cvrs.model.base import CvrsModel, Size, round_to_8bit
 from vs_cvrs.model.lite import LiteModel
+from vs_cvrs.model.lite_any import LiteAnyModel
 from vs_cvrs.model.rescaler import ConvRescaler, MixRescaler
 
 __all__ = [
     "ARCHITECTURES",
     "ConvRescaler",
     "CvrsModel",
+    "LiteAnyModel",
     "LiteModel",
     "MixRescaler",
     "Size",
@@ -20,7 +22,7 @@ __all__ = [
 ]
 
 ARCHITECTURES: dict[str, type[CvrsModel]] = {
-    model.architecture: model for model in (ConvRescaler, MixRescaler, LiteModel)
+    model.architecture: model for model in (ConvRescaler, MixRescaler, LiteModel, LiteAnyModel)
 }
 """The classes by the names under which checkpoints know them."""
 

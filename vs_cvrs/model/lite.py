@@ -24,10 +24,23 @@ from vs_cvrs.model.base import CvrsModel, Size
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
-__all__ = ["LiteModel"]
+__all__ = [
+    "SHIFT_FRACTION",
+    "Blocks",
+    "LightModel",
+    "LiteImsm",
+    "LiteModel",
+    "activate",
+    "blocks_reach",
+    "check_blocks",
+    "conv3",
+    "fold",
+    "run_blocks",
+    "unfold",
+]
 
 _SLOPE = 0.1
-_SHIFT_FRACTION = 8
+SHIFT_FRACTION = 8
 _RESIDUAL_INIT = 0.1
 
 _TILE = 8 << 20
@@ -83,7 +96,7 @@ def shift_time(x: Tensor, groups: int) -> Tensor:
     Nothing crosses the ends of a group: there the missing frame counts as zeros.
     """
     n, c, h, w = x.shape
-    k = c // _SHIFT_FRACTION
+    k = c // SHIFT_FRACTION
     v = x.permute(0, 2, 3, 1).reshape(groups, n // groups, h, w, c)
     before = F.pad(v[:, :-1, ..., :k], (0, 0, 0, 0, 0, 0, 1, 0))
     after = F.pad(v[:, 1:, ..., k : 2 * k], (0, 0, 0, 0, 0, 0, 0, 1))
@@ -94,7 +107,7 @@ def shift_time(x: Tensor, groups: int) -> Tensor:
 def _shifted_rows(x: Tensor, groups: int, frame: int, rows: slice) -> Tensor:
     """Some rows of a frame of ``shift_time(x, groups)``, (1, C, rows, W)."""
     n, c, _, w = x.shape
-    k = c // _SHIFT_FRACTION
+    k = c // SHIFT_FRACTION
     position, length = frame % (n // groups), n // groups
     v = x.permute(0, 2, 3, 1)[:, rows]
     nothing = x.new_zeros(()).expand(v.shape[1], w, k)
@@ -143,11 +156,12 @@ def _like(x: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
     return made.contiguous(memory_format=torch.channels_last)
 
 
-def _activate(x: Tensor) -> Tensor:
+def activate(x: Tensor) -> Tensor:
+    """The activation of all light models, in place."""
     return F.leaky_relu(x, _SLOPE, inplace=True)
 
 
-def _conv3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
+def conv3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
     """3x3 convolution, He initialisation times ``gain``, zero bias."""
     conv = nn.Conv2d(inputs, outputs, 3, padding=1)
     nn.init.kaiming_normal_(conv.weight, a=_SLOPE)
@@ -163,18 +177,18 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = _conv3(width, width)
-        self.conv2 = _conv3(width, width, _RESIDUAL_INIT)
+        self.conv1 = conv3(width, width)
+        self.conv2 = conv3(width, width, _RESIDUAL_INIT)
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
-        out: Tensor = self.conv2(_activate(self.conv1(shift_time(x, groups))))
+        out: Tensor = self.conv2(activate(self.conv1(shift_time(x, groups))))
         out += x
         return out
 
     def in_tiles(self, x: Tensor, spare: Tensor, groups: int) -> tuple[Tensor, Tensor]:
         """`forward`, and what is spare then. Overwrites ``spare``, a tensor like ``x``."""
         for frame, rows, around, inner in _tiles(x, 2):
-            y = self.conv2(_activate(self.conv1(_shifted_rows(x, groups, frame, around))))
+            y = self.conv2(activate(self.conv1(_shifted_rows(x, groups, frame, around))))
             torch.add(x[frame, :, rows], y[0, :, inner], out=spare[frame, :, rows])
         return spare, x
 
@@ -190,14 +204,14 @@ class CoarseBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(4 * width, 2 * width, 1)
-        self.conv = _conv3(2 * width, 2 * width)
+        self.conv = conv3(2 * width, 2 * width)
         self.expand = nn.Conv2d(2 * width, 4 * width, 1)
         with torch.no_grad():
             self.expand.weight.mul_(_RESIDUAL_INIT)
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
         n, c, h, w = x.shape
-        y = self.expand(_activate(self.conv(shift_time(self._reduced(x), groups))))
+        y = self.expand(activate(self.conv(shift_time(self._reduced(x), groups))))
         x = x.contiguous(memory_format=torch.channels_last)
         added = _unfolded(x) + y.permute(0, 2, 3, 1).reshape(n, h // 2, w // 2, 2, 2, c)
         out: Tensor = added.transpose(2, 3).reshape(n, h, w, c).permute(0, 3, 1, 2)
@@ -212,7 +226,7 @@ class CoarseBlock(nn.Module):
             half = slice(rows.start // 2, rows.stop // 2)
             coarse[frame, :, half] = self._reduced(x[frame : frame + 1, :, rows])[0]
         for frame, rows, around, inner in _tiles(coarse, 1):
-            y = _activate(self.conv(_shifted_rows(coarse, groups, frame, around)))
+            y = activate(self.conv(_shifted_rows(coarse, groups, frame, around)))
             y = self.expand(y[:, :, inner]).permute(0, 2, 3, 1)
             target = x[frame : frame + 1, :, 2 * rows.start : 2 * rows.stop]
             _unfolded(target).add_(y.reshape(1, -1, w // 2, 2, 2, c))
@@ -220,7 +234,7 @@ class CoarseBlock(nn.Module):
 
     def _reduced(self, x: Tensor) -> Tensor:
         kernel = self.reduce.weight.reshape(-1, 2, 2, x.shape[1]).permute(0, 3, 1, 2)
-        return _activate(F.conv2d(x, kernel, self.reduce.bias, stride=2))
+        return activate(F.conv2d(x, kernel, self.reduce.bias, stride=2))
 
 
 def _unfolded(x: Tensor) -> Tensor:
@@ -230,6 +244,50 @@ def _unfolded(x: Tensor) -> Tensor:
 
 
 _BLOCKS: dict[str, type[ResidualBlock | CoarseBlock]] = {"h": ResidualBlock, "q": CoarseBlock}
+
+
+class Blocks(nn.Module):
+    """Residual blocks of ``width`` channels, a letter each: "h" as they are, "q" at half the size.
+
+    Attributes:
+        reach: how far they see, in pixels of the features.
+    """
+
+    def __init__(self, width: int, letters: str) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(_BLOCKS[kind](width) for kind in letters)
+        self.reach = blocks_reach(0, letters)
+
+    def forward(self, x: Tensor, groups: int) -> Tensor:
+        return run_blocks(self.blocks, x, groups)
+
+
+def check_blocks(name: str, letters: str) -> None:
+    """Raises ValueError, naming the option, for letters that are no blocks."""
+    if not set(letters) <= set(_BLOCKS) or len(letters) > 64:
+        raise ValueError(f"{name} must be up to 64 letters of 'h', 'q', got {letters!r}")
+
+
+def blocks_reach(reach: int, letters: str) -> int:
+    """How far blocks see that are followed by layers that see ``reach`` far."""
+    for kind in reversed(letters):
+        # What is in a quarter-size pixel sees all that is in its neighbours.
+        reach = reach + 2 if kind == "h" else reach + reach % 2 + 2
+    return reach
+
+
+def run_blocks(blocks: nn.ModuleList, x: Tensor, groups: int) -> Tensor:
+    """Blocks one after the other; may overwrite ``x`` where no gradients are wanted."""
+    if not _in_tiles(x, x.shape[1]):
+        for block in blocks:
+            x = block(x, groups)
+        return x
+    x = x.contiguous(memory_format=torch.channels_last)
+    spare = torch.empty_like(x)
+    for block in blocks:
+        assert isinstance(block, (ResidualBlock, CoarseBlock))
+        x, spare = block.in_tiles(x, spare, groups)
+    return x
 
 
 class Trunk(nn.Module):
@@ -247,15 +305,11 @@ class Trunk(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, width: int, blocks: str) -> None:
         super().__init__()
-        self.first = _conv3(inputs, width)
+        self.first = conv3(inputs, width)
         self.blocks = nn.ModuleList(_BLOCKS[kind](width) for kind in blocks)
-        self.last = _conv3(width, outputs, _RESIDUAL_INIT)
+        self.last = conv3(width, outputs, _RESIDUAL_INIT)
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
-        reach = 1
-        for kind in reversed(blocks):
-            # What is in a quarter-size pixel sees all that is in its neighbours.
-            reach = reach + 2 if kind == "h" else reach + reach % 2 + 2
-        self.radius = 2 * (reach + 1)
+        self.radius = 2 * (blocks_reach(1, blocks) + 1)
         # Features twice at half size (the rest is tiles); what goes in and out, folded too.
         self.held = (width + inputs + outputs) // 2
 
@@ -265,12 +319,10 @@ class Trunk(nn.Module):
             return self._in_tiles(x, groups)
         with torch.autocast(device, enabled=False):
             out: Tensor = self.skip(x)
-            features = _activate(self.first(x))
+            features = activate(self.first(x))
         if torch.is_autocast_enabled(device):
             features = features.to(torch.get_autocast_dtype(device))
-        for block in self.blocks:
-            features = block(features, groups)
-        out += self.last(features)
+        out += self.last(run_blocks(self.blocks, features, groups))
         return out
 
     def _in_tiles(self, x: Tensor, groups: int) -> Tensor:
@@ -282,11 +334,8 @@ class Trunk(nn.Module):
         with exact():
             for frame, rows, around, inner in _tiles(features, 1):
                 y = self.first(x[frame : frame + 1, :, around])[0, :, inner]
-                features[frame, :, rows] = _activate(y)
-        spare = torch.empty_like(features)
-        for block in self.blocks:
-            assert isinstance(block, (ResidualBlock, CoarseBlock))
-            features, spare = block.in_tiles(features, spare, groups)
+                features[frame, :, rows] = activate(y)
+        features = run_blocks(self.blocks, features, groups)
         out = _like(x, self.last.out_channels, x.dtype)
         for frame, rows, around, inner in _tiles(features, 1):
             with exact():
@@ -301,18 +350,18 @@ class CouplingNet(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, hidden: int) -> None:
         super().__init__()
-        self.conv1 = _conv3(inputs, hidden)
-        self.conv2 = _conv3(hidden, outputs, 0.0)
+        self.conv1 = conv3(inputs, hidden)
+        self.conv2 = conv3(hidden, outputs, 0.0)
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
-        out: Tensor = self.conv2(shift_time(_activate(self.conv1(x)), groups))
+        out: Tensor = self.conv2(shift_time(activate(self.conv1(x)), groups))
         return out.float()
 
     def in_tiles(self, x: Tensor, groups: int) -> Iterator[tuple[int, slice, Tensor]]:
         """`forward` in pieces: frame, rows, (C, rows, W). These rows of ``x`` may change then."""
         hidden = _like(x, self.conv1.out_channels, x.dtype)
         for frame, rows, around, inner in _tiles(hidden, 1):
-            y = _activate(self.conv1(x[frame : frame + 1, :, around]))
+            y = activate(self.conv1(x[frame : frame + 1, :, around]))
             hidden[frame, :, rows] = y[0, :, inner]
         for frame, rows, around, inner in _tiles(hidden, 1):
             y = self.conv2(_shifted_rows(hidden, groups, frame, around))
@@ -394,7 +443,49 @@ class LiteImsm(nn.Module):
         return join_columns(y1, y2, groups)
 
 
-class LiteModel(CvrsModel):
+class LightModel(CvrsModel):
+    """What the light models share: their options' ranges, the IMSM, and weights channels last."""
+
+    imsm: LiteImsm
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> Self:
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise ValueError(f"options of a {cls.architecture} model: {error}") from error
+
+    def imsm_parameters(self) -> list[nn.Parameter]:
+        return list(self.imsm.parameters())
+
+    def embed(self, latent: Tensor) -> Tensor:
+        return in_strips(self.imsm, latent, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE)
+
+    def extract(self, low: Tensor) -> Tensor:
+        return in_strips(self.imsm.inverse, low, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE)
+
+    def _check_options(self) -> None:
+        """Raise ValueError for the first of ``options`` that is out of range."""
+        for name, value in self.options.items():
+            if name.endswith("blocks"):
+                check_blocks(name, value)
+            elif name == "cells":
+                if not 0 <= value <= 64:
+                    raise ValueError(f"cells must be 0 to 64, got {value}")
+            elif name == "interlace":
+                if not 0.0 <= value <= 1.0:
+                    raise ValueError(f"interlace must be 0 to 1, got {value}")
+            elif not SHIFT_FRACTION <= value <= 1024:
+                raise ValueError(f"{name} must be {SHIFT_FRACTION} to 1024, got {value}")
+
+    def _store_channels_last(self) -> None:
+        for convolution in self.modules():
+            if isinstance(convolution, nn.Conv2d):
+                weight = convolution.weight.contiguous(memory_format=torch.channels_last)
+                convolution.weight = nn.Parameter(weight)
+
+
+class LiteModel(LightModel):
     """Time 2x, space 1x, see the module's docstring.
 
     The low-rate size is the high-rate one rounded up to multiples of 4; `downsample` repeats edge
@@ -428,16 +519,6 @@ class LiteModel(CvrsModel):
         interlace: float = 1.0,
     ) -> None:
         super().__init__()
-        for name, value in (("width", width), ("hidden", hidden)):
-            if not _SHIFT_FRACTION <= value <= 1024:
-                raise ValueError(f"{name} must be {_SHIFT_FRACTION} to 1024, got {value}")
-        for name, blocks in (("down_blocks", down_blocks), ("up_blocks", up_blocks)):
-            if not set(blocks) <= set(_BLOCKS) or len(blocks) > 64:
-                raise ValueError(f"{name} must be up to 64 letters of 'h', 'q', got {blocks!r}")
-        if not 0 <= cells <= 64:
-            raise ValueError(f"cells must be 0 to 64, got {cells}")
-        if not 0.0 <= interlace <= 1.0:
-            raise ValueError(f"interlace must be 0 to 1, got {interlace}")
         self.options: dict[str, Any] = {
             "width": width,
             "down_blocks": down_blocks,
@@ -446,6 +527,7 @@ class LiteModel(CvrsModel):
             "hidden": hidden,
             "interlace": interlace,
         }
+        self._check_options()
         self.down = Trunk(24, 12, width, down_blocks)
         self.imsm = LiteImsm(cells, hidden)
         self.up = Trunk(12, 24, width, up_blocks)
@@ -456,20 +538,10 @@ class LiteModel(CvrsModel):
                 torch.cat((torch.diag(1 - second), torch.diag(second)), dim=1)[..., None, None]
             )
             self.up.skip.weight.copy_(torch.eye(12).repeat(2, 1)[..., None, None])
-        for convolution in self.modules():
-            if isinstance(convolution, nn.Conv2d):
-                weight = convolution.weight.contiguous(memory_format=torch.channels_last)
-                convolution.weight = nn.Parameter(weight)
+        self._store_channels_last()
 
-    @classmethod
-    def from_options(cls, options: dict[str, Any]) -> Self:
-        try:
-            return cls(**options)
-        except TypeError as error:
-            raise ValueError(f"options of a lite model: {error}") from error
-
-    def imsm_parameters(self) -> list[nn.Parameter]:
-        return list(self.imsm.parameters())
+    def pads(self, high: tuple[int, int], low: tuple[int, int]) -> bool:
+        return True
 
     def downsample(self, high: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to the latent (B, 3, ceil(T/2), H and W rounded up to multiples of 4)."""
@@ -487,12 +559,6 @@ class LiteModel(CvrsModel):
             self.down.held // 2,
             SIZE_MULTIPLE,
         )
-
-    def embed(self, latent: Tensor) -> Tensor:
-        return in_strips(self.imsm, latent, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE)
-
-    def extract(self, low: Tensor) -> Tensor:
-        return in_strips(self.imsm.inverse, low, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE)
 
     def upsample(self, latent: Tensor, size: Size) -> Tensor:
         """Latent (B, 3, t, h, w) to (B, 3, T, H, W), T up to 2t, H and W up to h and w."""

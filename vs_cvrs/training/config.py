@@ -56,6 +56,8 @@ class LossConfig(_Strict):
         restoration: "charbonnier", or "psnr" for the logarithm of each clip's mean squared error.
         hidden: how many times more the error of a frame counts that no low-rate frame shows. Those
             are the harder ones; left alone they end up further behind than the eye likes.
+        steady: weight of how much the error changes from frame to frame (psnr form only): what
+            flickers where nothing moves is seen before an error that stays.
         low_rate: weight of the low-rate frames' fidelity.
         low_rate_psnr: dB up to which that fidelity is pushed at full weight (psnr form only);
             it begins at low_rate_psnr_start and rises linearly over the share low_rate_ramp of
@@ -69,6 +71,7 @@ class LossConfig(_Strict):
 
     restoration: Literal["charbonnier", "psnr"] = "psnr"
     hidden: float = 1.0
+    steady: float = 0.0
     low_rate: float = 1.0
     low_rate_psnr: float = 40.0
     low_rate_psnr_start: float = 30.0
@@ -86,7 +89,13 @@ class Stage(_Strict):
         steps: optimiser steps.
         batch: clips per step; crop: their height and width; group: low-rate frames in each.
         rate: peak learning rate; final_rate: what the cosine ends at; warmup: steps to the peak.
-        ratios, scales: time ratios and the range of space factors that clips are drawn from.
+        ratios: time ratios that batches are drawn from, all alike; named twice: twice as often.
+        other_ratios: share of batches with another ratio instead, p/q up to 4 with q up to 5.
+        scales: range of space factors that batches are drawn from.
+        unscaled, whole: shares of batches at space factor 1 (the range's start), and at a whole
+            number in the range; the rest are drawn from all of it.
+        max_frames: high-rate frames in a clip; groups are shorter where they would be more.
+        vary_group: draw the low-rate frames in a group from 1 to ``group``.
         precision: "bf16" runs convolutions in bfloat16 (the couplings stay in float32).
     """
 
@@ -99,13 +108,22 @@ class Stage(_Strict):
     final_rate: float = 1e-5
     warmup: int = 200
     ratios: list[Ratio] = [Fraction(2)]
+    other_ratios: Share = 0.0
     scales: tuple[Ratio, Ratio] = (Fraction(1), Fraction(1))
+    unscaled: Share = 0.0
+    whole: Share = 0.0
+    max_frames: PositiveInt = 64
+    vary_group: bool = False
     precision: Literal["fp32", "bf16"] = "bf16"
     loss: LossConfig = LossConfig()
 
 
 class TrainingConfig(_Strict):
-    """A whole run. ``name`` is the name of the weights it makes."""
+    """A whole run. ``name`` is the name of the weights it makes.
+
+    Attributes:
+        cases: time and space factors to validate at.
+    """
 
     name: str
     architecture: str
@@ -116,6 +134,7 @@ class TrainingConfig(_Strict):
     weight_decay: float = 1e-4
     clip: float = 1.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    cases: list[tuple[Ratio, Ratio]] = [(Fraction(2), Fraction(1))]
     validate_every: PositiveInt = 1000
     save_every: PositiveInt = 250
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from vs_cvrs.ffmpeg import find_ffmpeg
-from vs_cvrs.timeline import Timeline, low_size
+from vs_cvrs.timeline import SIZE_MULTIPLE, Timeline, choose_group_length, low_size
 from vs_cvrs.training.config import ConfigError, DataConfig, Stage
 
 __all__ = ["Batch", "ClipDataset", "Footage", "load_footage"]
@@ -34,6 +34,8 @@ Frames = npt.NDArray[np.uint8]
 _VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".y4m"}
 _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 _CANDIDATES = 3
+_MAX_RATIO = 4
+_MAX_DENOMINATOR = 5
 _MAX_SPEED = 8.0  # pixels per high-rate frame; about what 448-wide footage shows
 
 
@@ -145,13 +147,13 @@ class ClipDataset(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         stage = self._stages[step]
         rng = np.random.default_rng((self._seed, step))
-        ratio = Fraction(stage.ratios[rng.integers(len(stage.ratios))])
-        group = stage.group
+        ratio, scale = _factors(rng, stage)
+        group = _group_length(rng, stage, ratio)
         timeline = Timeline(ratio, group)
         frames = timeline.high_begin(group)
-        lowest, highest = (float(scale) for scale in stage.scales)
-        scale = Fraction(rng.uniform(lowest, highest)).limit_denominator(100)
         size = low_size(stage.crop, scale)
+        if frames == group and size == stage.crop and stage.scales[1] > 1:
+            size -= SIZE_MULTIPLE  # or nothing would be left to do
         clips = [self._clip(rng, frames, stage.crop) for _ in range(stage.batch)]
         high = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).float() / 255.0
         shown = [timeline.shown(low, frames) for low in range(group)]
@@ -236,6 +238,30 @@ class ClipDataset(Dataset[Batch]):
         return F.grid_sample(
             source, grid, mode="bicubic", padding_mode="reflection", align_corners=False
         )
+
+
+def _factors(rng: np.random.Generator, stage: Stage) -> tuple[Fraction, Fraction]:
+    """Time ratio and space factor of a batch; never 1 and 1, where nothing is to be learned."""
+    ratio = Fraction(stage.ratios[rng.integers(len(stage.ratios))])
+    if rng.random() < stage.other_ratios:
+        denominator = int(rng.integers(1, _MAX_DENOMINATOR + 1))
+        most = int(_MAX_RATIO * denominator)
+        ratio = Fraction(int(rng.integers(denominator + 1, most + 1)), denominator)
+    lowest, highest = stage.scales
+    kind = rng.random()
+    if kind < stage.unscaled and (ratio > 1 or highest == 1):
+        return ratio, lowest
+    if kind < stage.unscaled + stage.whole:
+        return ratio, Fraction(int(rng.integers(max(2, math.ceil(lowest)), int(highest) + 1)))
+    scale = rng.uniform(float(lowest), float(highest))
+    return ratio, Fraction(scale).limit_denominator(100)
+
+
+def _group_length(rng: np.random.Generator, stage: Stage, ratio: Fraction) -> int:
+    """Low-rate frames in a group: as the filters choose them, but no longer than wanted."""
+    wanted = int(rng.integers(1, stage.group + 1)) if stage.vary_group else stage.group
+    wanted = max(1, min(wanted, math.floor(stage.max_frames / ratio)))
+    return choose_group_length(ratio, wanted)
 
 
 def _halve(still: Frames) -> Frames:

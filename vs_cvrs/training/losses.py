@@ -60,7 +60,11 @@ def restoration_loss(
     weight = high.new_full((high.shape[2], 1, 1), config.hidden)
     weight[shown] = 1.0
     weight = (weight / weight.mean()).sqrt()
-    return clip_log_error((restored - high) * weight).mean()
+    error = restored - high
+    loss = clip_log_error(error * weight).mean()
+    if config.steady and error.shape[2] > 1:
+        loss = loss + config.steady * clip_log_error(error[:, :, 1:] - error[:, :, :-1]).mean()
+    return loss
 
 
 def low_rate_loss(low: Tensor, shown: Tensor, config: LossConfig, progress: float = 1.0) -> Tensor:

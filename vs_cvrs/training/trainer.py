@@ -6,24 +6,28 @@ import copy
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
 
-from vs_cvrs import checkpoint, metrics
+from vs_cvrs import checkpoint
 from vs_cvrs.evaluation import scoring
-from vs_cvrs.evaluation.scenes import Scene, find_scenes, read_frames
+from vs_cvrs.evaluation.protocol import Protocol
+from vs_cvrs.evaluation.scenes import Scene, find_scenes
 from vs_cvrs.model import build
 from vs_cvrs.model.base import CvrsModel, round_to_8bit
+from vs_cvrs.model.lite import LiteModel
+from vs_cvrs.model.lite_any import LiteAnyModel
+from vs_cvrs.timeline import choose_group_length
 from vs_cvrs.training.config import ConfigError, Stage, TrainingConfig
 from vs_cvrs.training.data import Batch, ClipDataset, load_footage
 from vs_cvrs.training.losses import charbonnier, low_rate_loss, restoration_loss
@@ -87,38 +91,38 @@ def _psnr(x: Tensor, y: Tensor) -> float:
     return -10.0 * math.log10(float((x.clamp(0, 1) - y).square().mean()) + 1e-10)
 
 
-def validate(model: CvrsModel, scenes: list[Scene]) -> dict[str, float]:
-    """Time 2x, space 1x over folders of PNG frames, in groups, through real 8-bit frames.
+def validate(
+    model: CvrsModel, scenes: list[Scene], cases: Sequence[tuple[Fraction, Fraction]]
+) -> dict[str, float]:
+    """Restore folders of PNG frames, in the filters' groups, through real 8-bit frames.
 
-    Each scene is cut into groups of twice the model's group length; restored frames are rounded to
-    8 bits before they are compared. Returns means over scenes: ``clip_psnr``, ``psnr``, ``even``,
-    ``odd``, ``low`` in dB, and ``ssim``.
+    Args:
+        model: in eval mode.
+        scenes: the frames.
+        cases: time and space factors.
+
+    Returns:
+        Means over scenes and cases, in dB: ``clip_psnr``, ``psnr``, ``even``, ``odd``, ``low``; and
+        ``ssim``. Of several cases also each one's clip PSNR, as "5/4x2".
     """
-    rows = []
-    for scene in scenes:
-        original = read_frames(scene.frames)
-        _, _, h, w = original.shape
-        span = 2 * model.group_length
-        restored, shown = [], []
-        for begin in range(0, len(original), span):
-            high = original[begin : begin + span]
-            size = (-(-len(high) // 2), -(-h // 4) * 4, -(-w // 4) * 4)
-            low = scoring.encode_group(model, high, size)
-            restored.append(scoring.decode_group(model, low, (len(high), h, w)).cpu())
-            shown.append(low[..., :h, :w].cpu())
-        result, lows = torch.cat(restored), torch.cat(shown)
-        score = metrics.psnr(result, original)
-        rows.append(
-            {
-                "clip_psnr": metrics.clip_psnr(result, original),
-                "psnr": float(score.mean()),
-                "even": float(score[::2].mean()),
-                "odd": float(score[1::2].mean()),
-                "low": float(metrics.psnr(lows, original[::2]).mean()),
-                "ssim": float(metrics.ssim(result, original).mean()),
-            }
-        )
-    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    rows = {}
+    for ratio, scale in cases:
+        length = choose_group_length(ratio, model.group_length)
+        protocol = Protocol(ratio, scale, None, length)
+        scores = scoring.average(scoring.evaluate(model, scenes, protocol).values())
+        rows[f"{ratio}x{scale}"] = scores
+    mean = scoring.average(rows.values())
+    result = {
+        "clip_psnr": mean.clip_psnr_rgb,
+        "psnr": mean.psnr_rgb,
+        "even": mean.even_psnr_rgb,
+        "odd": mean.odd_psnr_rgb if mean.odd_psnr_rgb is not None else math.nan,
+        "low": mean.lr_psnr_rgb,
+        "ssim": mean.ssim_rgb,
+    }
+    if len(rows) > 1:
+        result |= {case: scores.clip_psnr_rgb for case, scores in rows.items()}
+    return result
 
 
 class Trainer:
@@ -132,7 +136,8 @@ class Trainer:
         config: the run's configuration.
         folder: made when it does not exist; a run found in it is resumed.
         device: where to train.
-        init: weights to start from, a checkpoint of the same architecture and options.
+        init: weights to start from, a checkpoint of the same architecture and options; a lite
+            model's for a lite-any model.
 
     Raises:
         ConfigError: the data cannot be used, or the run in ``folder`` is another one.
@@ -147,7 +152,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = build(config.architecture, config.options).to(device)
         if init is not None:
-            self.model.load_state_dict(checkpoint.load(init).model.state_dict())
+            self._start_from(init)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.step = 0
         self.seconds = 0.0
@@ -160,6 +165,16 @@ class Trainer:
             self._restore()
         self.scenes = [scene for folder in config.data.validation for scene in find_scenes(folder)]
         self.footage = load_footage(config.data, folder.parent / "cache")
+
+    def _start_from(self, path: Path) -> None:
+        try:
+            other = checkpoint.load(path).model
+            if isinstance(self.model, LiteAnyModel) and isinstance(other, LiteModel):
+                self.model.start_from(other)
+            else:
+                self.model.load_state_dict(other.state_dict())
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"{self.config.name} cannot start from {path}: {error}") from error
 
     def run(self) -> None:
         """Train to the end, or until SIGINT or SIGTERM; either way the state is saved."""
@@ -257,7 +272,7 @@ class Trainer:
             kept.lerp_(new, 1.0 - decay)
 
     def _validate(self) -> dict[str, float]:
-        scores = validate(self.average, self.scenes) if self.scenes else {}
+        scores = validate(self.average, self.scenes, self.config.cases) if self.scenes else {}
         row = {"step": float(self.step), "seconds": self.seconds, **scores}
         self.history.append(row)
         info = {"name": self.config.name, "validation": row, "stages": self._summary()}
