@@ -398,9 +398,36 @@ def test_contin_loops_over_scales_and_rates(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nearest")
+def test_contin_makes_a_grid(tmp_path: Path) -> None:
+    grey_scene(tmp_path / "in", [10, 20] * 6, 48, 48)
+    code, out, err = run(
+        "test_contin", "--datapath", tmp_path / "in", "--outputpath", tmp_path / "out",
+        "--time-factors", "1,5/4,2", "--scales", "1,2", "--plot", tmp_path / "p.svg",
+        "--json", tmp_path / "r.json",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = json.loads((tmp_path / "r.json").read_text())["per_scale"]
+    assert [(row["time_factor"], row["scale_factor"]) for row in rows] == [
+        (time, space) for time in ("1", "5/4", "2") for space in ("1", "2")
+    ]
+    # Of frames that alternate by ten levels every second one is lost.
+    assert rows[4]["clip_psnr_rgb"] == pytest.approx(10 * math.log10(255**2 / 50))
+    grid = out[out.index("clip RGB PSNR (blended)") :]
+    assert f"{rows[4]['clip_psnr_rgb']:.2f} ({rows[4]['blend_clip_psnr_rgb']:.2f})" in grid
+    low = sorted((tmp_path / "out" / "t1.25" / "x2" / "in" / "low").iterdir())
+    assert read_frames(low).shape == (10, 3, 24, 24)
+    assert "space factor" in (tmp_path / "p.svg").read_text()
+
+
+@pytest.mark.usefixtures("nearest")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--time-factors", "2,x"], "--time-factors must be a number from 1 to 64, got x"),
+        (
+            ["--time-factors", "2", "--fps-in", "30", "--fps-out", "24"],
+            "--time-factors must be given without --fps-in",
+        ),
         (["--fps-in", "30"], "must be given together"),
         (["--fps-in", "24", "--fps-out", "30"], "--fps-out must be --fps-in or less"),
         (["--fps-in", "fast", "--fps-out", "24"], "--fps-in must be a frame rate"),
