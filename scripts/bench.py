@@ -68,6 +68,8 @@ class Speed:
     """
 
     model: str
+    time_factor: float
+    space_factor: float
     width: int
     height: int
     precision: str
@@ -105,7 +107,8 @@ def measure_model(
     """Measure a bundled model; in a process of its own, so that the peak memory is its."""
     session = open_session(zoo.resolve(name, Fraction(2), Fraction(1)), device_name, precision)
     model, device = session.model, session.device
-    ratio, scale = model.time_factor or Fraction(2), model.space_factor or Fraction(1)
+    # A model for any factors is there for those that others are not made for.
+    ratio, scale = model.time_factor or Fraction(2), model.space_factor or Fraction(2)
     count = int(_LOWS * ratio)
     rng = np.random.default_rng(0)
     high = rng.integers(0, 256, (count, 3, height, width), np.uint8)
@@ -146,6 +149,8 @@ def measure_model(
     share_of_model = in_model / (down + up)
     return Speed(
         model=name,
+        time_factor=float(ratio),
+        space_factor=float(scale),
         width=width,
         height=height,
         precision=str(dtype).removeprefix("torch."),
@@ -237,8 +242,13 @@ def _convolution_peak(
     return 2 * 9 * channels[0] * channels[1] * x[:, 0].numel() / seconds / 1e9
 
 
-def measure_pipeline(model: str, device: str, width: int, height: int, groups: int) -> float:
+def measure_pipeline(speed: Speed, device: str, groups: int) -> float:
     """Seconds per frame of Downsample and Upsample together, as vspipe reports them.
+
+    Args:
+        speed: what the model does by itself; size and factors are taken from it.
+        device: as in the filters.
+        groups: how many to run.
 
     Raises:
         EvaluationError: vspipe is missing or fails.
@@ -249,8 +259,15 @@ def measure_pipeline(model: str, device: str, width: int, height: int, groups: i
         raise EvaluationError(str(error)) from error
     script = f"""\
 import vapoursynth as vs
-clip = vs.core.std.BlankClip(None, {width}, {height}, vs.RGB24, {groups * _LOWS * 2}, 30, keep=True)
-clip = clip.cvrs.Downsample(factor_num=2, model={model!r}, device={device!r})
+clip = vs.core.std.BlankClip(
+    None, {speed.width}, {speed.height}, vs.RGB24, {groups * _LOWS * 2}, 30, keep=True
+)
+clip = clip.cvrs.Downsample(
+    fps={30 / speed.time_factor},
+    scale={speed.space_factor},
+    model={speed.model!r},
+    device={device!r},
+)
 clip.cvrs.Upsample(device={device!r}).set_output()
 """
     with tempfile.TemporaryDirectory() as folder:
@@ -314,13 +331,15 @@ def _speed_table(title: str, speeds: list[Speed]) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("model", "size", "networks in"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("Downsample fps", "Upsample fps", "peak MiB", "transfer", "IMSM", "sampler"):
+    for heading in ("Downsample fps", "Upsample fps"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("peak MiB", "transfer", "IMSM", "sampler"):
         table.add_column(heading, justify="right")
     for heading in ("convolutions", "their peak GFLOP/s", "of it there", "of it overall"):
         table.add_column(heading, justify="right")
     for row in speeds:
         table.add_row(
-            row.model,
+            f"{row.model} {row.time_factor:g}x/{row.space_factor:g}x",
             f"{row.width}x{row.height}",
             row.precision,
             f"{row.downsample_fps:.2f}",
@@ -393,13 +412,17 @@ def main(
             except NotInstalledError as error:
                 results["skipped"]["RIFE"] = str(error)
                 break
-            ours = [s for s in fastest.values() if (s.width, s.height) == (width, height)]
+            ours = [
+                s
+                for s in fastest.values()
+                if (s.width, s.height, s.space_factor) == (width, height, 1.0)
+            ]
             gains = {s.model: s.upsample_fps / 2 / fps for s in ours}
             results["rife"].append({"size": f"{width}x{height}", "fps": fps, "gains": gains})
         width, height = places[0]
         for name in zoo.names():
             try:
-                seconds = measure_pipeline(name, str(place), width, height, groups)
+                seconds = measure_pipeline(fastest[name, width, height], str(place), groups)
             except EvaluationError as error:
                 results["skipped"]["vspipe"] = str(error)
                 break

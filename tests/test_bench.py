@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vs_cvrs import zoo
+
 BENCH = Path(__file__).resolve().parents[1] / "scripts" / "bench.py"
 
 
@@ -22,7 +24,9 @@ def test_a_quick_run_measures_everything(tmp_path: Path, vapoursynth_env: dict[s
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "bench.json").read_text())
     assert "vspipe" not in results["skipped"], results["skipped"]
+    assert {row["model"] for row in results["speeds"]} == set(zoo.names())
     rows = [row for row in results["speeds"] if row["model"] == "lite"]
+    assert {(row["time_factor"], row["space_factor"]) for row in rows} == {(2.0, 1.0)}
     assert {(row["width"], row["height"]) for row in rows} == {(64, 48)}
     assert len({row["precision"] for row in rows}) == len(rows)
     for row in rows:
