@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from vs_cvrs import metrics
+from vs_cvrs.cli.clips import stated_matrix, usual_matrix
 from vs_cvrs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
 from vs_cvrs.vspipe import find_vspipe
 
@@ -124,14 +125,6 @@ def open_carrier(path: Path) -> vs.VideoNode:
     return vs.core.resize.Point(clip, format=vs.RGB24, matrix_in=1, range_in=0)
 
 
-def source_matrix(clip: vs.VideoNode) -> int:
-    """The clip's own matrix where it states one, else what its size suggests (H.273 numbers)."""
-    stated = int(clip.get_frame(0).props.get("_Matrix", 2))
-    if stated not in (2, 3):
-        return stated
-    return 1 if clip.height > 576 else 6
-
-
 def frames_of(clip: vs.VideoNode) -> Iterator[Frame]:
     """Frames in order, (3, height, width)."""
     for frame in clip.frames(close=True):
@@ -214,7 +207,9 @@ def run(video: Path, folder: Path, limit: int, console: Console) -> None:
     except vs.Error as error:
         raise DemoError(f"{video} cannot be read: {error}") from error
     frames = min(source.num_frames, limit)
-    matrix = source_matrix(source)
+    matrix = stated_matrix(source)
+    if matrix is None:
+        matrix = usual_matrix(source)
     original = vs.core.resize.Bicubic(source[:frames], format=vs.RGB24, matrix_in=matrix)
     rate = Fraction(original.fps)
     if rate == 0:

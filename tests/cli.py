@@ -71,10 +71,11 @@ def beeps(path: Path) -> list[float]:
     return [float(t) for t in begins]
 
 
-def start(*words: object) -> subprocess.Popen[str]:
+def start(*words: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """A command that goes on by itself, in a process group of its own."""
     return subprocess.Popen(
         [*COMMAND, *map(str, words)],
+        env=os.environ | (env or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -83,12 +84,12 @@ def start(*words: object) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60) -> None:
-    """Wait until a file is there."""
+    """Wait until a file is there; its name may be a pattern."""
     end = time.monotonic() + seconds
-    while not path.exists():
+    while not any(path.parent.glob(path.name)):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end, f"no {path}"
-        time.sleep(0.01)
+        time.sleep(0.002)
 
 
 def children_of(process: subprocess.Popen[str], name: str) -> list[int]:

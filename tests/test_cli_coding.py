@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,48 +21,29 @@ from clips import core, frames_of
 from vs_cvrs.cli.clips import open_video, to_rgb24
 from vs_cvrs.cli.tags import read_tags
 
-TINY = {"width": 8, "hidden": 8, "down_blocks": "", "up_blocks": "", "cells": 1}
-
-
-@pytest.fixture(scope="module")
-def model(save_model: Callable[..., Path]) -> Path:
-    return save_model("lite", TINY, name="tiny")
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cli.video(tmp_path_factory.mktemp("source") / "source.mkv", seconds=2.5)
-
 
 @pytest.fixture(scope="module")
 def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cli.video(tmp_path_factory.mktemp("source") / "long.mkv", seconds=8, size="96x72")
 
 
-@pytest.fixture(scope="module")
-def low(source: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("low") / "low.mkv"
-    cli.run("encode", source, out, "--model", model, "--segment", 16)
-    return out
-
-
 def pictures(path: Path) -> np.ndarray:
     return frames_of(to_rgb24(open_video(path).clip, unstated=1)[0])
 
 
-def test_there_and_back(source: Path, model: Path, low: Path, tmp_path: Path) -> None:
+def test_there_and_back(source: Path, tiny_model: Path, low: Path, tmp_path: Path) -> None:
     assert not low.with_name("low.mkv.part").exists()
     clip = open_video(low).clip
     assert (clip.num_frames, clip.fps) == (38, Fraction(15000, 1001))
     original, _ = to_rgb24(open_video(source).clip)
-    direct = core.cvrs.Downsample(original, factor_num=2, model=str(model))
+    direct = core.cvrs.Downsample(original, factor_num=2, model=str(tiny_model))
     np.testing.assert_array_equal(pictures(low), frames_of(direct))
     out = tmp_path / "restored.mkv"
-    cli.run("decode", low, out, "--model", model, "--lossless", "--segment", 20)
+    cli.run("decode", low, out, "--model", tiny_model, "--lossless", "--segment", 20)
     restored = open_video(out)
     assert (restored.clip.num_frames, restored.clip.fps) == (75, Fraction(30000, 1001))
     np.testing.assert_array_equal(
-        pictures(out), frames_of(core.cvrs.Upsample(direct, model=str(model)))
+        pictures(out), frames_of(core.cvrs.Upsample(direct, model=str(tiny_model)))
     )
     for path in (source, low, out):
         assert cli.beeps(path) == pytest.approx([0, 1, 2], abs=0.002), path
@@ -70,30 +51,30 @@ def test_there_and_back(source: Path, model: Path, low: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("codec", ["x265", "ffv1"])
 def test_other_encoders_give_the_same_frames(
-    codec: str, source: Path, model: Path, low: Path, tmp_path: Path
+    codec: str, source: Path, tiny_model: Path, low: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "low.mkv"
-    cli.run("encode", source, out, "--model", model, "--codec", codec, "--segment", 16)
+    cli.run("encode", source, out, "--model", tiny_model, "--codec", codec, "--segment", 16)
     np.testing.assert_array_equal(pictures(out), pictures(low))
     assert open_video(out).clip.get_frame(0).props["_Matrix"] == 1
 
 
-def test_a_part_in_a_playable_file(source: Path, model: Path, tmp_path: Path) -> None:
+def test_a_part_in_a_playable_file(source: Path, tiny_model: Path, tmp_path: Path) -> None:
     part = tmp_path / "part.mkv"
-    cli.run("encode", source, part, "--model", model, "--start", "21f", "--end", "0:01.9")
+    cli.run("encode", source, part, "--model", tiny_model, "--start", "21f", "--end", "0:01.9")
     tags = read_tags(part)
     assert tags is not None
     assert (tags.first.length, tags.low_length) == (36, 18)
     assert cli.beeps(part) == pytest.approx([1 - 21 * 1001 / 30000], abs=0.002)
     out = tmp_path / "restored.mp4"
-    said = cli.run("decode", part, out, "--model", model)
+    said = cli.run("decode", part, out, "--model", tiny_model)
     assert "36 frames at 29.97 fps" in said.stderr
     clip = open_video(out).clip
     assert (clip.num_frames, clip.fps, clip.format.name) == (36, Fraction(30000, 1001), "YUV420P8")
 
 
 def test_video_that_begins_late_stays_with_its_audio(
-    source: Path, model: Path, tmp_path: Path
+    source: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     late = tmp_path / "late.mkv"
     cli.ffmpeg(
@@ -101,41 +82,43 @@ def test_video_that_begins_late_stays_with_its_audio(
         *("-map", "0:v", "-map", "1:a", "-c", "copy", late),
     )
     out = tmp_path / "low.mkv"
-    cli.run("encode", late, out, "--model", model)
+    cli.run("encode", late, out, "--model", tiny_model)
     assert open_video(out).start == 0
     assert cli.beeps(out) == pytest.approx([0.6, 1.6], abs=0.002)
 
 
-def test_pixel_shape_and_other_rates(model: Path, tmp_path: Path, source: Path) -> None:
+def test_pixel_shape_and_other_rates(tiny_model: Path, tmp_path: Path, source: Path) -> None:
     wide = tmp_path / "wide.mkv"
     cli.ffmpeg("-i", source, "-an", "-vf", "setsar=16/11", "-c:v", "ffv1", wide)
     low, out = tmp_path / "low.mkv", tmp_path / "out.mkv"
-    cli.run("encode", wide, low, "--model", model, "--fps", "14.985")
-    cli.run("decode", low, out, "--model", model)
+    cli.run("encode", wide, low, "--model", tiny_model, "--fps", "14.985")
+    cli.run("decode", low, out, "--model", tiny_model)
     assert open_video(low).pixel_shape == open_video(out).pixel_shape == Fraction(16, 11)
 
 
 def test_the_same_run_twice_gives_the_same_file(
-    source: Path, model: Path, low: Path, tmp_path: Path
+    source: Path, tiny_model: Path, low: Path, tmp_path: Path
 ) -> None:
     again = tmp_path / "low.mkv"
-    cli.run("encode", source, again, "--model", model, "--segment", 16)
+    cli.run("encode", source, again, "--model", tiny_model, "--segment", 16)
     assert again.read_bytes() == low.read_bytes()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(long_source: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def undisturbed(
+    long_source: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> bytes:
     out = tmp_path_factory.mktemp("undisturbed") / "low.mkv"
-    cli.run("encode", long_source, out, "--model", model, "--segment", 10)
+    cli.run("encode", long_source, out, "--model", tiny_model, "--segment", 10)
     return out.read_bytes()
 
 
 @pytest.mark.parametrize("victim", ["vs-cvrs", "ffmpeg"])
 def test_killed_and_resumed(
-    victim: str, long_source: Path, model: Path, undisturbed: bytes, tmp_path: Path
+    victim: str, long_source: Path, tiny_model: Path, undisturbed: bytes, tmp_path: Path
 ) -> None:
     out = tmp_path / "low.mkv"
-    words = ["encode", long_source, out, "--model", model, "--segment", 10]
+    words = ["encode", long_source, out, "--model", tiny_model, "--segment", 10]
     process = cli.start(*words)
     cli.wait_for(tmp_path / "low.mkv.part" / "00001.nut", process)
     if victim == "vs-cvrs":
@@ -159,10 +142,10 @@ def test_killed_and_resumed(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(
-    number: signal.Signals, long_source: Path, model: Path, undisturbed: bytes, tmp_path: Path
+    number: signal.Signals, long_source: Path, tiny_model: Path, undisturbed: bytes, tmp_path: Path
 ) -> None:
     out = tmp_path / "low.mkv"
-    words = ["encode", long_source, out, "--model", model, "--segment", 10]
+    words = ["encode", long_source, out, "--model", tiny_model, "--segment", 10]
     process = cli.start(*words)
     part = tmp_path / "low.mkv.part"
     cli.wait_for(part / "00001.nut", process)
@@ -178,14 +161,50 @@ def test_interrupted(
         assert out.read_bytes() == undisturbed
 
 
-def test_two_runs_do_not_share_a_file(long_source: Path, model: Path, tmp_path: Path) -> None:
+def test_interrupted_while_the_file_is_read(
+    long_source: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out, temporary = tmp_path / "low.mkv", tmp_path / "tmp"
+    temporary.mkdir()
+    env = {"TMPDIR": str(temporary)}
+    process = cli.start("encode", long_source, out, "--model", tiny_model, env=env)
+    cli.wait_for(temporary / "vs-cvrs-*", process)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 2
+    assert process.returncode == 128 + signal.SIGINT
+    assert "vs-cvrs: interrupted." in said
+    assert "Traceback" not in said
+    assert not [path for path in temporary.iterdir() if path.name.startswith("vs-cvrs-")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp"]
+
+
+def test_decode_interrupted_and_resumed(low: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out, wanted = tmp_path / "restored.mkv", tmp_path / "wanted.mkv"
+    words = ["--model", tiny_model, "--lossless", "--segment", 8]
+    cli.run("decode", low, wanted, *words)
+    process = cli.start("decode", low, out, *words)
+    part = tmp_path / "restored.mkv.part"
+    cli.wait_for(part / "00000.nut", process)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)  # by someone impatient
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert f"Temporary files are in {part}: --resume goes on from them." in said
+    assert not out.exists()
+    cli.run("decode", low, out, *words, "--resume")
+    assert out.read_bytes() == wanted.read_bytes()
+
+
+def test_two_runs_do_not_share_a_file(long_source: Path, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "low.mkv"
     part = tmp_path / "low.mkv.part"
     part.mkdir()
     holder = os.open(part, os.O_RDONLY)
     try:
         fcntl.flock(holder, fcntl.LOCK_EX)
-        said = cli.run("encode", long_source, out, "--model", model, "--resume", code=1).stderr
+        said = cli.run("encode", long_source, out, "--model", tiny_model, "--resume", code=1).stderr
         assert "another process is writing" in said
     finally:
         os.close(holder)
@@ -202,23 +221,35 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_full_disk(small_disk: Path, long_source: Path, model: Path) -> None:
+def test_full_disk(small_disk: Path, long_source: Path, tiny_model: Path) -> None:
     out = small_disk / "low.mkv"
-    words = ["encode", long_source, out, "--model", model, "--segment", 10]
+    words = ["encode", long_source, out, "--model", tiny_model, "--segment", 10]
     said = cli.run(*words, code=1).stderr
     assert "No space left on device" in said
     assert "make room" in said
     assert not out.exists()
 
 
-def test_no_room_for_a_larger_file(long_source: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("largest", "message"),
+    [
+        (0, "cannot write temporary files: make room, or set TMPDIR"),
+        (300, "cannot write temporary files: make room, or set TMPDIR"),
+        (3_000, "File too large"),  # in the first segment
+        (50_000, "File too large"),  # when all segments are there and are joined
+    ],
+)
+def test_no_room_for_a_larger_file(
+    largest: int, message: str, source: Path, tiny_model: Path, low: Path, tmp_path: Path
+) -> None:
     """As a full disk, for those who may not mount one."""
     out = tmp_path / "low.mkv"
     code = (
-        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000)); "
+        "import resource, runpy;"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest}, {largest}));"
         "runpy.run_module('vs_cvrs', run_name='__main__')"
     )
-    words = ["encode", long_source, out, "--model", model, "--segment", 60]
+    words = ["encode", source, out, "--model", tiny_model, "--segment", 16]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, words)],
         capture_output=True,
@@ -227,18 +258,23 @@ def test_no_room_for_a_larger_file(long_source: Path, model: Path, tmp_path: Pat
         check=False,
     )
     assert done.returncode == 1
-    assert "File too large" in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("vs-cvrs encode: ")
+    assert message in last
+    assert "Traceback" not in done.stderr
     assert not out.exists()
+    cli.run(*words, "--resume")
+    assert out.read_bytes() == low.read_bytes()
 
 
-def test_variable_rate(model: Path, source: Path, tmp_path: Path) -> None:
+def test_variable_rate(tiny_model: Path, source: Path, tmp_path: Path) -> None:
     uneven, out = tmp_path / "uneven.mkv", tmp_path / "low.mkv"
     drop = "select='not(between(n,20,25))'"
     cli.ffmpeg("-i", source, "-an", "-vf", drop, "-fps_mode", "vfr", "-c:v", "ffv1", uneven)
-    said = cli.run("encode", uneven, out, "--model", model, code=1).stderr
+    said = cli.run("encode", uneven, out, "--model", tiny_model, code=1).stderr
     assert "has a variable frame rate (frames last" in said
     assert "--constant-rate" in said
-    cli.run("encode", uneven, out, "--model", model, "--constant-rate", "29.97")
+    cli.run("encode", uneven, out, "--model", tiny_model, "--constant-rate", "29.97")
     assert open_video(out).clip.num_frames == 38
 
 
@@ -275,10 +311,10 @@ def test_errors_are_one_sentence(
     assert not (tmp_path / "out.mkv").exists()
 
 
-def test_a_scaled_file_is_refused(low: Path, model: Path, tmp_path: Path) -> None:
+def test_a_scaled_file_is_refused(low: Path, tiny_model: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.mkv"
     cli.ffmpeg("-i", low, "-vf", "scale=32:24", "-c:v", "ffv1", small)
-    said = cli.run("decode", small, tmp_path / "out.mkv", "--model", model, code=1).stderr
+    said = cli.run("decode", small, tmp_path / "out.mkv", "--model", tiny_model, code=1).stderr
     assert "was scaled from 64x48 to 32x24" in said
 
 

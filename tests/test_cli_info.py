@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import cli
@@ -14,25 +13,7 @@ from vs_cvrs.cli.clips import core, open_video, to_rgb24
 from vs_cvrs.cli.probe import State, probe
 from vs_cvrs.cli.tags import read_tags
 
-TINY = {"width": 8, "hidden": 8, "down_blocks": "", "up_blocks": "", "cells": 1}
 LOSSLESS = ["-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv444p10le"]
-
-
-@pytest.fixture(scope="module")
-def model(save_model: Callable[..., Path]) -> Path:
-    return save_model("lite", TINY, name="tiny")
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cli.video(tmp_path_factory.mktemp("source") / "source.mkv", seconds=2.5)
-
-
-@pytest.fixture(scope="module")
-def low(source: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("low") / "low.mkv"
-    cli.run("encode", source, out, "--model", model, "--overwrite")
-    return out
 
 
 @pytest.mark.parametrize("form", ["mkv", "mp4", "nut"])
@@ -46,10 +27,10 @@ def test_intact_in_any_container(form: str, low: Path, tmp_path: Path) -> None:
     assert (found.first.length, found.first.index) == (75, 0)
 
 
-def test_a_file_that_lost_its_tags_is_decoded(low: Path, model: Path, tmp_path: Path) -> None:
+def test_a_file_that_lost_its_tags_is_decoded(low: Path, tiny_model: Path, tmp_path: Path) -> None:
     bare, out = tmp_path / "bare.mkv", tmp_path / "out.mkv"
     cli.ffmpeg("-i", low, "-map_metadata", -1, *LOSSLESS, "-an", bare)
-    said = cli.run("decode", bare, out, "--model", model).stderr
+    said = cli.run("decode", bare, out, "--model", tiny_model).stderr
     assert "75 frames at 29.97 fps, 64x48" in said
     assert "warning" not in said
 
@@ -82,14 +63,14 @@ def test_altered(kind: str, low: Path, tmp_path: Path) -> None:
     assert probe(bare).state == State.NONE
 
 
-def test_damage_in_the_middle(low: Path, model: Path, tmp_path: Path) -> None:
+def test_damage_in_the_middle(low: Path, tiny_model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.mkv"
     blur = "gblur=0.4:enable='between(n,10,12)'"
     cli.ffmpeg("-i", low, "-an", "-vf", blur, *LOSSLESS, other)
     found = probe(other, every=True)
     assert (found.state, found.looked_at, found.good) == (State.ALTERED, 38, 35)
     assert "3 of 38 frames are not as they were sent" in found.because
-    said = cli.run("decode", other, tmp_path / "out.mkv", "--model", model).stderr
+    said = cli.run("decode", other, tmp_path / "out.mkv", "--model", tiny_model).stderr
     assert "warning: 16 frames are of groups that are not as they were sent" in said
 
 
@@ -117,10 +98,10 @@ def test_a_file_of_somebody_else(source: Path) -> None:
     assert "not one of our files, or altered" in done.stdout
 
 
-def test_frames_too_small(model: Path, tmp_path: Path) -> None:
+def test_frames_too_small(tiny_model: Path, tmp_path: Path) -> None:
     tiny, out = tmp_path / "tiny.mkv", tmp_path / "low.mkv"
     cli.ffmpeg("-f", "lavfi", "-i", "testsrc2=size=8x8:rate=30:duration=0.5", "-c:v", "ffv1", tiny)
-    cli.run("encode", tiny, out, "--model", model)
+    cli.run("encode", tiny, out, "--model", tiny_model)
     assert "too small to carry a stamp" in cli.run("info", out, code=State.UNKNOWN).stdout
 
 

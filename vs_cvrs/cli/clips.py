@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,16 +12,24 @@ import numpy as np
 import numpy.typing as npt
 import vapoursynth as vs
 
-from vs_cvrs.cli.running import CliError
+from vs_cvrs.cli.running import NO_TEMPORARY_FILES, CliError, temporary_folder
 
-__all__ = ["Video", "core", "frame_array", "open_video", "to_rgb24"]
+__all__ = [
+    "Video",
+    "core",
+    "frame_array",
+    "open_video",
+    "stated_matrix",
+    "to_rgb24",
+    "usual_matrix",
+]
 
 core = vs.core
 
-_UNSTATED = 2
+_UNSTATED, _RESERVED = 2, 3
 _BT709, _BT601 = 1, 6
 _ROUNDING = 0.00101  # seconds: two times, each rounded to a millisecond
-_HD_HEIGHT = 576  # above it, an unstated matrix is BT.709
+_SD_HEIGHT = 576
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,14 @@ def open_video(path: Path, constant_rate: Fraction | None = None, cache: bool = 
     arguments: dict[str, Any] = {"cachemode": 1 if cache else 0}
     if constant_rate is not None:
         arguments |= {"fpsnum": constant_rate.numerator, "fpsden": constant_rate.denominator}
-    with tempfile.TemporaryDirectory(prefix="vs-cvrs-") as folder:
-        times_file = Path(folder) / "times.txt"
+    with temporary_folder() as folder:
+        times_file = folder / "times.txt"
         try:
             clip = core.bs.VideoSource(str(path), timecodes=str(times_file), **arguments)
             properties = dict(clip.get_frame(0).props)
         except vs.Error as error:
+            if "write timecode" in str(error):
+                raise CliError(NO_TEMPORARY_FILES) from error
             raise CliError(f"{path} cannot be read as video: {error}") from error
         times = np.loadtxt(times_file, comments="#", ndmin=1) / 1000.0
     if clip.format is None or clip.width == 0:
@@ -139,20 +148,31 @@ def to_rgb24(clip: Any, unstated: int | None = None) -> tuple[Any, str]:
     if clip.format.color_family == vs.RGB:
         return core.resize.Point(clip, format=vs.RGB24), f"{name} rounded to RGB24."
     with contextlib.suppress(vs.Error):
-        stated = int(clip.get_frame(0).props.get("_Matrix", _UNSTATED))
+        matrix = stated_matrix(clip)
         how = "as the file states"
-        if stated in (_UNSTATED, 3):
-            stated = unstated or (_BT709 if clip.height > _HD_HEIGHT else _BT601)
+        if matrix is None:
+            matrix = unstated or usual_matrix(clip)
             how = "by its size" if unstated is None else "as our own files have"
         subsampled = clip.format.subsampling_w or clip.format.subsampling_h
         resize = core.resize.Bicubic if subsampled else core.resize.Point
-        rgb = resize(clip, format=vs.RGB24, matrix_in=stated, range=1)
+        rgb = resize(clip, format=vs.RGB24, matrix_in=matrix, range=1)
         rgb.get_frame(0)
         return (
             rgb,
-            f"{name} converted to RGB24 with matrix {vs.MatrixCoefficients(stated).name} ({how}).",
+            f"{name} converted to RGB24 with matrix {vs.MatrixCoefficients(matrix).name} ({how}).",
         )
     raise CliError(f"the video is {name}, which VapourSynth cannot convert to RGB24 here")
+
+
+def stated_matrix(clip: Any) -> int | None:
+    """The matrix that a clip's first frame states (H.273); None where it states none."""
+    stated = int(clip.get_frame(0).props.get("_Matrix", _UNSTATED))
+    return None if stated in (_UNSTATED, _RESERVED) else stated
+
+
+def usual_matrix(clip: Any) -> int:
+    """The matrix that video of a clip's size usually has, where it is not stated (H.273)."""
+    return _BT709 if clip.height > _SD_HEIGHT else _BT601
 
 
 def frame_array(frame: Any) -> npt.NDArray[np.uint8]:

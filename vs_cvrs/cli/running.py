@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console
 
-__all__ = ["CliError", "at_interrupt", "children", "console", "interruptible", "say"]
+__all__ = [
+    "NO_TEMPORARY_FILES",
+    "CliError",
+    "at_interrupt",
+    "children",
+    "console",
+    "interruptible",
+    "say",
+    "temporary_folder",
+]
 
 console = Console(stderr=True, highlight=False)
 """For progress and remarks; results go to standard output."""
@@ -31,7 +44,33 @@ class CliError(Exception):
 children: set[subprocess.Popen[bytes]] = set()
 """Running processes that must not outlive this one."""
 
+NO_TEMPORARY_FILES = (
+    "cannot write temporary files: make room, or set TMPDIR to a folder on another disk"
+)
+
+_folders: set[Path] = set()
+
 _last_words: list[Callable[[], str]] = []
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone after this, and after an interrupted run too.
+
+    Raises:
+        CliError: there is no room for one.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="vs-cvrs-")
+    except OSError as error:
+        raise CliError(NO_TEMPORARY_FILES) from error
+    with made as name:
+        folder = Path(name)
+        _folders.add(folder)
+        try:
+            yield folder
+        finally:
+            _folders.discard(folder)
 
 
 def at_interrupt(last_words: Callable[[], str]) -> None:
@@ -72,6 +111,8 @@ def interruptible[T](work: Callable[[], T]) -> T:
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
     for child in list(children):
         child.kill()
+    for folder in list(_folders):
+        shutil.rmtree(folder, ignore_errors=True)
     console.show_cursor(True)
     words = [text for text in (last_words() for last_words in _last_words) if text]
     sys.stderr.write("\n" + " ".join(["vs-cvrs: interrupted.", *words]) + "\n")
