@@ -18,7 +18,7 @@ from vs_cvrs.model.blocks import (
 )
 from vs_cvrs.model.imsm import Imsm
 from vs_cvrs.model.sampler import Sampler
-from vs_cvrs.model.strips import in_strips
+from vs_cvrs.model.strips import in_strips, part_of, strip_size
 from vs_cvrs.model.swin import MAX_WINDOW_CELLS, SwinStage, Window
 from vs_cvrs.untrusted import shown
 
@@ -26,6 +26,9 @@ __all__ = ["ConvRescaler", "ConvUpNet", "DownNet", "MixRescaler", "MixUpNet"]
 
 _DENSE_RADIUS = 4
 """How far a dense block sees in space."""
+
+_FUSE_RADIUS = 1
+"""How far a single 3x3x3 convolution sees."""
 
 _MAX_CHANNELS = 4096
 _MAX_COUNT = 256
@@ -54,16 +57,24 @@ class DownNet(nn.Module):
         )
         self.down_head = Sampler(mid_channels)
         # Two 3x3x3 convolutions in each block; x, what comes of it, and a copy in another layout.
+        # The sampler holds less.
         self._radius = max(kernel_size[1:]) // 2 + 2 * three_d_res_num
         self._held = 4 * mid_channels
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to (B, 3, *size)."""
-        features = in_strips(
-            lambda y: self.feat_extractor(self.first_block(y)), x, self._radius, self._held
+
+        def chain(y: Tensor) -> Tensor:
+            out: Tensor = self.feat_extractor(self.first_block(y))
+            return out
+
+        part = strip_size(x, self._radius, self._held)
+        return self.down_head.sample_parts(
+            lambda rows, columns: part_of(chain, (x,), (rows, columns), self._radius),
+            (x.shape[2], x.shape[3], x.shape[4]),
+            size,
+            part,
         )
-        out: Tensor = self.down_head(features, size)
-        return out
 
 
 class ConvUpNet(nn.Module):
@@ -85,10 +96,9 @@ class ConvUpNet(nn.Module):
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """(B, 3, t, h, w), h and w even, to (B, 3, *size)."""
-        x = space_to_depth(self.first_block(x))
-        x = self.fuse_channel_out(self.dense3d_backbone(x)) + self.fuse_channel_in(x)
-        out: Tensor = self.head(depth_to_space(x), size)
-        return out
+        first = _features(self.first_block, x, fold=2)
+        last = self.dense3d_backbone(first)
+        return _fused(self.fuse_channel_out, last, self.fuse_channel_in, first, self.head, size, 2)
 
 
 class MixUpNet(nn.Module):
@@ -134,16 +144,69 @@ class MixUpNet(nn.Module):
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """(B, 3, t, h, w), h and w even where ``use_shuffle`` is set, to (B, 3, *size)."""
-        x = self.first_block(x)
-        if self.use_shuffle:
-            x = space_to_depth(x)
-        y = self.fuse_channel_out(self.layers(x))
-        if self.fuse_channel_in is not None:
-            y = y + self.fuse_channel_in(x)
-        if self.use_shuffle:
-            y = depth_to_space(y)
-        out: Tensor = self.head(y, size)
-        return out
+        fold = 2 if self.use_shuffle else 1
+        first = _features(self.first_block, x, fold)
+        last = self.layers(first)
+        return _fused(
+            self.fuse_channel_out, last, self.fuse_channel_in, first, self.head, size, fold
+        )
+
+
+def _features(convolution: nn.Sequential, x: Tensor, fold: int) -> Tensor:
+    """What an up network's layers work on: a convolution's output, space folded into depth."""
+
+    def chain(y: Tensor) -> Tensor:
+        y = convolution(y)
+        return space_to_depth(y) if fold == 2 else y
+
+    width = _width(convolution)
+    return in_strips(chain, x, _FUSE_RADIUS, 3 * width, multiple=fold)
+
+
+def _fused(
+    of_last: nn.Sequential,
+    last: Tensor,
+    of_first: nn.Sequential | None,
+    first: Tensor,
+    head: Sampler,
+    size: Size,
+    fold: int,
+) -> Tensor:
+    """The end of an up network: the layers' output and perhaps their input, to frames.
+
+    What the two convolutions give is by far the widest of all, so it is never held as a whole.
+    """
+
+    def chain(y: Tensor, x: Tensor) -> Tensor:
+        out: Tensor = of_last(y)
+        if of_first is not None:
+            out = out + of_first(x)
+        return depth_to_space(out) if fold == 2 else out
+
+    def part(rows: slice, columns: slice) -> Tensor:
+        # Of the folded positions that hold these rows and columns.
+        folded = [slice(p.start // fold, -(-p.stop // fold)) for p in (rows, columns)]
+        out = part_of(chain, (last, first), (folded[0], folded[1]), _FUSE_RADIUS)
+        high, wide = (
+            slice(p.start - f.start * fold, p.stop - f.start * fold)
+            for p, f in zip((rows, columns), folded, strict=True)
+        )
+        return out[..., high, wide]
+
+    _, _, t, h, w = last.shape
+    rows, columns = strip_size(last, _FUSE_RADIUS, 4 * _width(of_last))
+    return head.sample_parts(part, (t, h * fold, w * fold), size, (rows * fold, columns * fold))
+
+
+def _conv_prelu(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv3d(in_channels, out_channels, 3, padding=1), nn.PReLU())
+
+
+def _width(convolution: nn.Sequential) -> int:
+    """Channels that a `_conv_prelu` gives."""
+    first = convolution[0]
+    assert isinstance(first, nn.Conv3d)
+    return first.out_channels
 
 
 class _DenseBlocks(nn.Sequential):
@@ -329,7 +392,3 @@ class _Options:
 
 def _is_whole(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _conv_prelu(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv3d(in_channels, out_channels, 3, padding=1), nn.PReLU())

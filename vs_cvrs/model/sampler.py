@@ -18,8 +18,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -91,6 +92,7 @@ class _Axis:
     query are at the same distance to rounding, the rounding decides the weights.
 
     Attributes:
+        source, size: cells, and queries n.
         index: (2, n), source cell of the minus and of the plus corner.
         rel: (2, n), query - centre of the cell, in half source cells.
         spans: the axis in at most three pieces with the corners that count in each.
@@ -101,7 +103,7 @@ class _Axis:
         signs = torch.tensor([[-1.0 / source + _SHIFT], [1.0 / source + _SHIFT]])
         lookup = (queries + signs).clamp(-1.0 + _SHIFT, 1.0 - _SHIFT)
         position = ((lookup + 1.0) * source - 1.0) / 2.0
-        self.size = target
+        self.source, self.size = source, target
         self.index = torch.round(position).long().clamp(0, source - 1)
         self.rel = (queries - _cell_centres(source)[self.index]) * source
         self.spans = self._cut()
@@ -127,6 +129,28 @@ class _Axis:
                 spans.append(_Span(start, stop, signs, narrow))
         return spans
 
+    def parts(self, length: int) -> list[tuple[int, int]]:
+        """Parts of the queries that see about ``length`` source cells each."""
+        count = max(1, round(self.source / length))
+        edges = [i * self.size // count for i in range(count + 1)]
+        return [part for part in itertools.pairwise(edges) if part[0] < part[1]]
+
+    def seen(self, start: int, stop: int) -> slice:
+        """Source cells that count for queries start..stop, and for their neighbours."""
+        index = self.index[:, max(0, start - 1) : stop + 1]
+        below, above, _ = self.linear(start, stop)
+        # The shortcut's convolution looks one cell further.
+        low = min(int(index.min()), int(below.min()) - 1)
+        high = max(int(index.max()), int(above.max()) + 1)
+        return slice(max(low, 0), min(high + 1, self.source))
+
+    def linear(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Linear interpolation between cell centres: (n,) lower and upper cell, share of that."""
+        scale = torch.tensor(self.source, dtype=torch.float32) / self.size
+        position = (scale * (torch.arange(start, stop) + 0.5) - 0.5).clamp_min(0.0)
+        below = position.long().clamp_max(self.source - 1)
+        return below, (below + 1).clamp_max(self.source - 1), position - below
+
     def tap_offsets(self) -> Tensor:
         """(n, 2, 3): `rel` at the three taps around each position, zero outside the axis."""
         return F.pad(self.rel, (1, 1)).unfold(1, 3, 1).permute(1, 0, 2)
@@ -145,9 +169,99 @@ class _Axis:
                 yield row, slice(low - start, high - start)
 
 
+_Axes = tuple[_Axis, _Axis, _Axis]
+"""Time, height, width."""
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # or a cached tensor could not be used in training later
+def _axis(source: int, target: int) -> _Axis:
+    return _Axis(source, target)
+
+
 def _cell_centres(n: int) -> Tensor:
     half = 1.0 / n
     return (-1.0 + half) + (2.0 * half) * torch.arange(n, dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A part of the output in height and width.
+
+    Attributes:
+        rows, columns: (start, stop) of the part.
+    """
+
+    axes: _Axes
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def is_whole(self) -> bool:
+        _, height, width = self.axes
+        return (self.rows, self.columns) == ((0, height.size), (0, width.size))
+
+    @cached_property
+    def source(self) -> tuple[slice, slice]:
+        """Rows and columns of the source that it needs."""
+        _, height, width = self.axes
+        if self.is_whole:
+            return slice(0, height.source), slice(0, width.source)
+        return height.seen(*self.rows), width.seen(*self.columns)
+
+    @property
+    def origin(self) -> Size:
+        """Where `source` begins on each axis."""
+        rows, columns = self.source
+        return 0, rows.start, columns.start
+
+    def interpolate(self, x: Tensor) -> Tensor:
+        """(B, C, t, source rows, source columns) to (B, C, T, rows, columns), trilinearly."""
+        ranges = ((0, self.axes[0].size), self.rows, self.columns)
+        for number, (axis, (start, stop)) in enumerate(zip(self.axes, ranges, strict=True)):
+            dim, first = number + 2, self.origin[number]
+            if axis.size == axis.source:
+                x = x.narrow(dim, start - first, stop - start)
+                continue
+            below, above, share = (v.to(x.device) for v in axis.linear(start, stop))
+            share = share.to(x.dtype).view(-1, *[1] * (2 - number))
+            x = torch.lerp(
+                x.index_select(dim, below - first), x.index_select(dim, above - first), share
+            )
+        # What is added to it must not be added to what it was made of.
+        return x.contiguous() if self.is_whole else x.clone()
+
+    def boxes(self, batch: int, on_gpu: bool) -> Iterator[_Box]:
+        """Tiles within which the same corners have weight."""
+        budget = _GPU_TILE if on_gpu else _CPU_TILE
+        time, height, width = self.axes
+        spans_of = (
+            time.spans,
+            list(_clip(height.spans, *self.rows)),
+            list(_clip(width.spans, *self.columns)),
+        )
+        for spans in itertools.product(*spans_of):
+            narrow = any(span.narrow for span in spans)
+            t_signs, h_signs, w_signs = ((0, 1) if narrow else span.signs for span in spans)
+            frames, high, wide = (span.stop - span.start for span in spans)
+            frames = min(frames, _MAX_TILE_FRAMES)
+            area = max(1, budget // frames)
+            rows = min(high, max(1, math.isqrt(area), area // wide))
+            columns = min(wide, max(1, area // rows))
+            items = max(1, budget // (frames * rows * columns))
+            for first in range(0, batch, items):
+                items_range = (first, min(first + items, batch))
+                for t, h, w in itertools.product(
+                    spans[0].parts(frames), spans[1].parts(rows), spans[2].parts(columns)
+                ):
+                    yield _Box((items_range, t, h, w), (t_signs, h_signs, w_signs))
+
+
+def _clip(spans: list[_Span], start: int, stop: int) -> Iterator[_Span]:
+    for span in spans:
+        low, high = max(span.start, start), min(span.stop, stop)
+        if low < high:
+            yield span._replace(start=low, stop=high)
 
 
 @dataclass(frozen=True)
@@ -182,7 +296,7 @@ class _Grid:
         by_column: (n frames, 3, n, 256), of a column in a frame, per edge class of height.
     """
 
-    axes: tuple[_Axis, _Axis, _Axis]
+    axes: _Axes
     index: list[Tensor]
     distance: list[Tensor]
     by_frame: Tensor
@@ -216,43 +330,77 @@ class Sampler(nn.Module):
         gradients of the weights are wanted. Under autocast the hidden layer is computed in the
         smaller type; the shortcut, which carries the picture, and the sum never are.
         """
-        device = features.device.type
-        reduced = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if reduced else features.dtype
-        with torch.autocast(device, enabled=False):
-            return self._sample(features, dtype, (size[0], size[1], size[2]))
+        t, h, w = features.shape[2:]
+        return self.sample_parts(lambda rows, columns: features, (t, h, w), size, (h, w))
 
-    def _sample(self, features: Tensor, dtype: torch.dtype, size: Size) -> Tensor:
-        source = features.permute(0, 2, 3, 4, 1).contiguous()
-        out: Tensor = self.short_cut(source.permute(0, 4, 1, 2, 3).to(self.fc2.weight.dtype))
-        if out.shape[2:] != size:
-            out = F.interpolate(out, size=size, mode="trilinear", align_corners=False)
-        source = source.to(dtype)
-        merged, grid = self._prepared(source, size)
-        weight, bias = _matrix(self.fc2)
-        weight, bias = weight.to(dtype), bias.to(dtype)
-        for box in _boxes(source.shape[0], grid.axes, source.is_cuda):
-            hidden = _add_features(_position_part(grid, box), source, merged, grid, box)
-            colours = F.linear(F.gelu(hidden), weight, bias)
-            (b0, b1), (t0, t1), (h0, h1), (w0, w1) = box.ranges
-            out[b0:b1, :, t0:t1, h0:h1, w0:w1] += colours.view(*box.shape, 3).movedim(-1, 1)
+    def sample_parts(
+        self,
+        features: Callable[[slice, slice], Tensor],
+        source: Size,
+        size: Size,
+        part: tuple[int, int],
+    ) -> Tensor:
+        """`forward` of features that need never be there as a whole.
+
+        Args:
+            features: gives those of some rows and columns, (B, C, t, rows, columns).
+            source: (t, h, w) of all of them.
+            size: of the output.
+            part: about how many rows and columns of the source to ask for at once.
+        """
+        size = (size[0], size[1], size[2])
+        axes = (_axis(source[0], size[0]), _axis(source[1], size[1]), _axis(source[2], size[2]))
+        out: Tensor | None = None
+        for rows, columns in itertools.product(axes[1].parts(part[0]), axes[2].parts(part[1])):
+            region = _Region(axes, rows, columns)
+            seen = features(*region.source)
+            device = seen.device.type
+            reduced = torch.is_autocast_enabled(device)
+            dtype = torch.get_autocast_dtype(device) if reduced else seen.dtype
+            with torch.autocast(device, enabled=False):
+                colours = self._sample(seen, dtype, region)
+            if region.is_whole:
+                return colours
+            if out is None:
+                shape = (colours.shape[0], 3, *size)
+                out = torch.empty(shape, dtype=colours.dtype, device=colours.device)
+            out[..., rows[0] : rows[1], columns[0] : columns[1]] = colours
+        assert out is not None
         return out
 
-    def _prepared(self, features: Tensor, size: Size) -> tuple[_Merged, _Grid]:
+    def _sample(self, features: Tensor, dtype: torch.dtype, region: _Region) -> Tensor:
+        source = features.permute(0, 2, 3, 4, 1).contiguous()
+        out: Tensor = self.short_cut(source.permute(0, 4, 1, 2, 3).to(self.fc2.weight.dtype))
+        out = region.interpolate(out)
+        source = source.to(dtype)
+        merged, grid = self._prepared(source, region.axes)
+        weight, bias = _matrix(self.fc2)
+        weight, bias = weight.to(dtype), bias.to(dtype)
+        top, left = region.rows[0], region.columns[0]
+        for box in region.boxes(source.shape[0], source.is_cuda):
+            hidden = _position_part(grid, box)
+            hidden = _add_features(hidden, source, region.origin, merged, grid, box)
+            colours = F.linear(F.gelu(hidden), weight, bias)
+            (b0, b1), (t0, t1), (h0, h1), (w0, w1) = box.ranges
+            part = out[b0:b1, :, t0:t1, h0 - top : h1 - top, w0 - left : w1 - left]
+            part += colours.view(*box.shape, 3).movedim(-1, 1)
+        return out
+
+    def _prepared(self, features: Tensor, axes: _Axes) -> tuple[_Merged, _Grid]:
         """For features of (B, t, h, w, C)."""
         layers = (self.conv00_3d.depthwise, self.conv00_3d.pointwise, self.fc1)
         parameters = [p for layer in layers for p in layer.parameters()]
-        source = (features.shape[1], features.shape[2], features.shape[3])
+        source, size = tuple(axis.source for axis in axes), tuple(axis.size for axis in axes)
         # An inference tensor does not count its changes, so nothing would tell a stale entry.
         countless = any(p.is_inference() for p in parameters)
         if countless or (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
             merged = self._merge(features.dtype)
-            return merged, _make_grid(merged, source, size)
+            return merged, _make_grid(merged, axes)
         key = (source, size, features.dtype, *((p.data_ptr(), p._version) for p in parameters))
         if key not in self._cache:
             with torch.inference_mode(False), torch.no_grad():
                 merged = self._merge(features.dtype)
-                self._cache[key] = merged, _make_grid(merged, source, size)
+                self._cache[key] = merged, _make_grid(merged, axes)
             while len(self._cache) > _CACHED_SHAPES:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
@@ -286,14 +434,14 @@ def _matrix(layer: nn.Conv3d) -> tuple[Tensor, Tensor]:
     return layer.weight.flatten(1).float(), layer.bias.float()
 
 
-def _make_grid(merged: _Merged, source: Size, size: Size) -> _Grid:
+def _make_grid(merged: _Merged, axes: _Axes) -> _Grid:
     device, dtype = merged.matrix.device, merged.matrix.dtype
-    axes = (_Axis(source[0], size[0]), _Axis(source[1], size[1]), _Axis(source[2], size[2]))
     in_t, in_h, in_w = (axis.tap_masks().to(device) for axis in axes)
     at_t, at_h, at_w = (axis.tap_offsets().to(device) for axis in axes)
     of_t, of_h, of_w = merged.offsets
-    edges = torch.zeros(size[0], dtype=torch.int64)
-    for row, part in axes[0].edges(0, size[0]):
+    frames = axes[0].size
+    edges = torch.zeros(frames, dtype=torch.int64)
+    for row, part in axes[0].edges(0, frames):
         edges[part] = row
     in_t = in_t[edges.to(device)]
     # Letters: t, h, w positions; u, v edge classes of height and width; x, y, z taps; s signs.
@@ -311,26 +459,6 @@ def _make_grid(merged: _Merged, source: Size, size: Size) -> _Grid:
         by_row=torch.einsum("hsy,tvsyo->tvho", at_h, of_h).to(dtype).contiguous(),
         by_column=torch.einsum("wsz,tuszo->tuwo", at_w, of_w).to(dtype).contiguous(),
     )
-
-
-def _boxes(batch: int, axes: tuple[_Axis, _Axis, _Axis], on_gpu: bool) -> Iterator[_Box]:
-    """Tiles of the output within which the same corners have weight."""
-    budget = _GPU_TILE if on_gpu else _CPU_TILE
-    for spans in itertools.product(*(axis.spans for axis in axes)):
-        narrow = any(span.narrow for span in spans)
-        t_signs, h_signs, w_signs = ((0, 1) if narrow else span.signs for span in spans)
-        frames, height, width = (span.stop - span.start for span in spans)
-        frames = min(frames, _MAX_TILE_FRAMES)
-        area = max(1, budget // frames)
-        rows = min(height, max(1, math.isqrt(area), area // width))
-        columns = min(width, max(1, area // rows))
-        items = max(1, budget // (frames * rows * columns))
-        for first in range(0, batch, items):
-            items_range = (first, min(first + items, batch))
-            for t, h, w in itertools.product(
-                spans[0].parts(frames), spans[1].parts(rows), spans[2].parts(columns)
-            ):
-                yield _Box((items_range, t, h, w), (t_signs, h_signs, w_signs))
 
 
 def _position_part(grid: _Grid, box: _Box) -> Tensor:
@@ -354,13 +482,13 @@ def _position_part(grid: _Grid, box: _Box) -> Tensor:
 
 
 def _add_features(
-    hidden: Tensor, source: Tensor, merged: _Merged, grid: _Grid, box: _Box
+    hidden: Tensor, source: Tensor, origin: Size, merged: _Merged, grid: _Grid, box: _Box
 ) -> Tensor:
     """Add what the scaled features give.
 
-    ``hidden`` is (positions, 256), ``source`` (B, t, h, w, C) and contiguous.
+    ``hidden`` is (positions, 256), ``source`` (B, t, h, w, C) and contiguous, from ``origin`` on.
     """
-    index, weight, padding = _corners(source.shape, grid, box)
+    index, weight, padding = _corners(source.shape, origin, grid, box)
     channels = source.shape[-1]
     numbers = torch.tensor(
         [4 * t + 2 * h + w for t, h, w in itertools.product(*box.signs)], device=source.device
@@ -382,7 +510,7 @@ def _add_features(
 
 
 def _corners(
-    shape: torch.Size, grid: _Grid, box: _Box
+    shape: torch.Size, origin: Size, grid: _Grid, box: _Box
 ) -> tuple[Tensor, Tensor, tuple[int, int, int]]:
     """Where the corners of a box's positions are in the flattened source, and their weights.
 
@@ -406,7 +534,7 @@ def _corners(
         halo = 0 if whole else 1
         low, high = max(start - halo, 0), min(stop + halo, axis.size)
         beyond = (low - (start - halo), stop + halo - high)
-        cells = F.pad(grid.index[number][:, low:high], beyond)
+        cells = F.pad(grid.index[number][:, low:high] - origin[number], beyond)
         distance = F.pad(grid.distance[number][:, low:high], beyond)
         seen = F.pad(torch.ones(high - low, device=device), beyond)
         signs = list(box.signs[number])

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-__all__ = ["bounded_memory", "in_strips"]
+__all__ = ["bounded_memory", "in_strips", "part_of", "strip_size"]
 
 _LIMIT: ContextVar[int | None] = ContextVar("cvrs_strip_limit", default=None)
 
@@ -42,60 +42,84 @@ def bounded_memory(limit: int | None) -> Iterator[None]:
 
 
 def in_strips(
-    chain: Callable[[Tensor], Tensor], x: Tensor, radius: int, channels: int, multiple: int = 1
+    chain: Callable[..., Tensor],
+    x: Tensor | tuple[Tensor, ...],
+    radius: int,
+    channels: int,
+    multiple: int = 1,
 ) -> Tensor:
     """``chain(x)``, in strips where that needs more memory than `bounded_memory` allows.
 
     Args:
-        chain: keeps height and width of (B, C, T, H, W), pads with zeros, and sees at most
-            ``radius`` pixels far in space.
-        x: its input.
+        chain: takes (B, C, T, H, W), pads with zeros, and sees at most ``radius`` pixels far in
+            space. It may fold space into depth, or unfold it.
+        x: its input, or several of the same height and width.
         radius: how far an input pixel reaches, the sum over the chain's convolutions.
         channels: values that the chain holds at once per position of ``x``, about.
         multiple: of the pixels that the chain folds into one; strips begin and end at multiples.
     """
-    limit = _LIMIT.get()
-    height, width = x.shape[-2:]
-    if limit is None:
-        return chain(x)
-    rows, columns = _strip_size(
-        height, width, radius, limit // (channels * x[:, 0, :, 0, 0].numel() * x.element_size())
-    )
-    radius, rows, columns = (-(-n // multiple) * multiple for n in (radius, rows, columns))
+    inputs = x if isinstance(x, tuple) else (x,)
+    height, width = inputs[0].shape[-2:]
+    rows, columns = strip_size(inputs[0], radius, channels, multiple)
     if rows >= height and columns >= width:
-        return chain(x)
+        return chain(*inputs)
     out: Tensor | None = None
     for top in range(0, height, rows):
         for left in range(0, width, columns):
-            (y0, y1, high), (x0, x1, wide) = (
-                _surrounded(top, rows, height, radius),
-                _surrounded(left, columns, width, radius),
-            )
-            part = chain(x[..., y0:y1, x0:x1])[..., high, wide]
+            bottom, right = min(top + rows, height), min(left + columns, width)
+            where = slice(top, bottom), slice(left, right)
+            part = part_of(chain, inputs, where, radius, multiple)
+            high, wide = part.shape[-2:]
             if out is None:
-                out = torch.empty(
-                    (*part.shape[:-2], height, width), dtype=part.dtype, device=part.device
-                )
-            out[..., top : top + rows, left : left + columns] = part
+                size = height * high // bottom, width * wide // right
+                out = torch.empty((*part.shape[:-2], *size), dtype=part.dtype, device=part.device)
+            y, z = top * high // (bottom - top), left * wide // (right - left)
+            out[..., y : y + high, z : z + wide] = part
     assert out is not None
     return out
 
 
-def _strip_size(height: int, width: int, radius: int, area: int) -> tuple[int, int]:
-    """Rows and columns of equal strips that cover, with their surroundings, about ``area``."""
+def part_of(
+    chain: Callable[..., Tensor],
+    inputs: tuple[Tensor, ...],
+    where: tuple[slice, slice],
+    radius: int,
+    multiple: int = 1,
+) -> Tensor:
+    """What `in_strips` computes for one strip: ``where`` gives its rows and columns in the inputs.
+
+    They begin at multiples of ``multiple``, and end there or at the picture's end.
+    """
+    radius = -(-radius // multiple) * multiple
+    sizes = inputs[0].shape[-2:]
+    rows, columns = (
+        slice(max(part.start - radius, 0), min(part.stop + radius, size))
+        for part, size in zip(where, sizes, strict=True)
+    )
+    out = chain(*(x[..., rows, columns] for x in inputs))
+    high, wide = (
+        slice(
+            (part.start - around.start) * size // (around.stop - around.start),
+            (part.stop - around.start) * size // (around.stop - around.start),
+        )
+        for part, around, size in zip(where, (rows, columns), out.shape[-2:], strict=True)
+    )
+    return out[..., high, wide]
+
+
+def strip_size(x: Tensor, radius: int, channels: int, multiple: int = 1) -> tuple[int, int]:
+    """Rows and columns of equal strips within `bounded_memory`; see `in_strips`."""
+    limit = _LIMIT.get()
+    height, width = x.shape[-2:]
+    if limit is None:
+        return height, width
+    area = limit // (channels * x[:, 0, :, 0, 0].numel() * x.element_size())
     rows = area // (width + 2 * radius) - 2 * radius
     columns = width
     if rows < min(height, _MIN_SIDE):
         side = max(_MIN_SIDE, math.isqrt(max(area, 0)) - 2 * radius)
         rows, columns = side, side
     rows, columns = min(rows, height), min(columns, width)
-    return math.ceil(height / math.ceil(height / rows)), math.ceil(
-        width / math.ceil(width / columns)
-    )
-
-
-def _surrounded(start: int, length: int, size: int, radius: int) -> tuple[int, int, slice]:
-    """A strip with its surroundings on one axis: start, stop, and where the strip lies in it."""
-    stop = min(start + length, size)
-    first, last = max(start - radius, 0), min(stop + radius, size)
-    return first, last, slice(start - first, stop - first)
+    rows = math.ceil(height / math.ceil(height / rows))
+    columns = math.ceil(width / math.ceil(width / columns))
+    return -(-rows // multiple) * multiple, -(-columns // multiple) * multiple

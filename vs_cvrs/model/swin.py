@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vs_cvrs.model.strips import in_strips
+
 __all__ = ["MAX_WINDOW_CELLS", "SwinStage", "Window", "relative_position_index"]
 
 Window = tuple[int, int, int]
@@ -131,8 +133,15 @@ class _SwinBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self._attend(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
+
+        def chain(y: Tensor) -> Tensor:
+            y = y.permute(0, 2, 3, 4, 1)
+            out: Tensor = y + self.mlp(self.norm2(y))
+            return out.permute(0, 4, 1, 2, 3)
+
+        # The hidden layer is four times as wide, once before and once after its GELU.
+        wide = in_strips(chain, x.permute(0, 4, 1, 2, 3), 0, 10 * x.shape[-1])
+        return wide.permute(0, 2, 3, 4, 1)
 
     def _attend(self, x: Tensor) -> Tensor:
         b, t, h, w, _ = x.shape
@@ -177,5 +186,9 @@ class SwinStage(nn.Module):
         y = x.permute(0, 2, 3, 4, 1)
         for block in self.blocks:
             y = block(y)
-        out: Tensor = x + self.conv3x3x3(y.permute(0, 4, 1, 2, 3))
-        return out
+
+        def chain(x: Tensor, y: Tensor) -> Tensor:
+            out: Tensor = x + self.conv3x3x3(y)
+            return out
+
+        return in_strips(chain, (x, y.permute(0, 4, 1, 2, 3)), 1, 4 * x.shape[1])
