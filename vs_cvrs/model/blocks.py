@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = [
+    "Conv3d",
     "DenseBlock",
     "ResidualBlock",
     "SeparableConv",
@@ -35,13 +36,37 @@ def depth_to_space(x: Tensor) -> Tensor:
     return x.permute(0, 1, 4, 5, 2, 6, 3).reshape(b, c // 4, t, h * 2, w * 2)
 
 
+class Conv3d(nn.Conv3d):
+    """`torch.nn.Conv3d` that takes oneDNN on CPUs whatever the size.
+
+    PyTorch takes a convolution of its own for single clips of few channels, frames and rows
+    (at::native::ConvParams::use_mkldnn), which is many times slower: the cells of an IMSM meet that
+    bound at ordinary sizes.
+    """
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if (
+            x.device.type == "cpu"
+            and x.dtype == torch.float32
+            and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+            and torch.backends.mkldnn.enabled
+            and not torch.is_autocast_enabled("cpu")
+        ):
+            out: Tensor = torch.ops.aten.mkldnn_convolution(
+                x, weight, bias, self.padding, self.stride, self.dilation, self.groups
+            )
+        else:
+            out = super()._conv_forward(x, weight, bias)
+        return out
+
+
 class SeparableConv(nn.Module):
     """A depthwise 3x3x3 convolution followed by a pointwise one, both with bias."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.depthwise = nn.Conv3d(in_channels, in_channels, 3, padding=1, groups=in_channels)
-        self.pointwise = nn.Conv3d(in_channels, out_channels, 1)
+        self.depthwise = Conv3d(in_channels, in_channels, 3, padding=1, groups=in_channels)
+        self.pointwise = Conv3d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.pointwise(self.depthwise(x))
@@ -53,8 +78,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1)
+        self.conv1 = Conv3d(channels, channels, 3, padding=1)
+        self.conv2 = Conv3d(channels, channels, 3, padding=1)
         self.relu = nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,6 +130,6 @@ def dense_block_holds(in_channels: int) -> int:
     return 3 * (in_channels + 4 * GROWTH)
 
 
-def _conv(in_channels: int, out_channels: int, kernel: tuple[int, int, int]) -> nn.Conv3d:
+def _conv(in_channels: int, out_channels: int, kernel: tuple[int, int, int]) -> Conv3d:
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-    return nn.Conv3d(in_channels, out_channels, kernel, padding=padding)
+    return Conv3d(in_channels, out_channels, kernel, padding=padding)

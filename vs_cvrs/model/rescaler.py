@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vs_cvrs.model.base import CvrsModel, Size
 from vs_cvrs.model.blocks import (
+    Conv3d,
     DenseBlock,
     ResidualBlock,
     dense_block_holds,
@@ -50,7 +51,7 @@ class DownNet(nn.Module):
         super().__init__()
         padding = (1, (kernel_size[1] - 1) // 2, (kernel_size[2] - 1) // 2)
         self.first_block = nn.Sequential(
-            nn.Conv3d(3, mid_channels, kernel_size, padding=padding), nn.PReLU()
+            Conv3d(3, mid_channels, kernel_size, padding=padding), nn.PReLU()
         )
         self.feat_extractor = nn.Sequential(
             *(ResidualBlock(mid_channels) for _ in range(three_d_res_num))
@@ -199,13 +200,13 @@ def _fused(
 
 
 def _conv_prelu(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv3d(in_channels, out_channels, 3, padding=1), nn.PReLU())
+    return nn.Sequential(Conv3d(in_channels, out_channels, 3, padding=1), nn.PReLU())
 
 
 def _width(convolution: nn.Sequential) -> int:
     """Channels that a `_conv_prelu` gives."""
     first = convolution[0]
-    assert isinstance(first, nn.Conv3d)
+    assert isinstance(first, Conv3d)
     return first.out_channels
 
 

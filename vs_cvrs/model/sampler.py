@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import Size
-from vs_cvrs.model.blocks import SeparableConv
+from vs_cvrs.model.blocks import Conv3d, SeparableConv
 
 __all__ = ["Sampler"]
 
@@ -318,8 +318,8 @@ class Sampler(nn.Module):
         super().__init__()
         self.channels = channels
         self.conv00_3d = SeparableConv(_REL + 8 * channels + _CELL, _HIDDEN)
-        self.fc1 = nn.Conv3d(_HIDDEN, _HIDDEN, 1)
-        self.fc2 = nn.Conv3d(_HIDDEN, 3, 1)
+        self.fc1 = Conv3d(_HIDDEN, _HIDDEN, 1)
+        self.fc2 = Conv3d(_HIDDEN, 3, 1)
         self.short_cut = nn.Sequential(SeparableConv(channels, 3))
         self._cache: OrderedDict[object, tuple[_Merged, _Grid]] = OrderedDict()
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vs_cvrs.model.blocks import Conv3d
 from vs_cvrs.model.strips import in_strips
 
 __all__ = ["MAX_WINDOW_CELLS", "SwinStage", "Window", "relative_position_index"]
@@ -180,7 +181,7 @@ class SwinStage(nn.Module):
         self.blocks = nn.ModuleList(
             _SwinBlock(dim, window, num_heads, shifted=i % 2 == 1) for i in range(depth)
         )
-        self.conv3x3x3 = nn.Sequential(nn.Conv3d(dim, dim, 3, padding=1), nn.PReLU())
+        self.conv3x3x3 = nn.Sequential(Conv3d(dim, dim, 3, padding=1), nn.PReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.permute(0, 2, 3, 4, 1)
