@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def _decode(path: Path, halve_from_width: int, cache: Path) -> Frames:
         frames = np.frombuffer(decoded.stdout, dtype=np.uint8)
         frames = frames.reshape(-1, header.end() + height * width * 3)[:, header.end() :]
         cache.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(".part")
+        # Of this process's alone: runs that begin together share the cache.
+        partial = cached.with_suffix(f".{os.getpid()}.part")
         with partial.open("wb") as file:
             np.save(file, frames.reshape(-1, height, width, 3))
         partial.replace(cached)
