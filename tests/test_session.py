@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -218,9 +219,75 @@ def test_cuda_transfer_moves_frames_unchanged(dtype: Any) -> None:
         on_device = transfer.load(source)
         assert on_device.is_cuda
         assert on_device.element_size() == np.dtype(dtype).itemsize
-        transfer.store(on_device, target)
+        transfer.store(on_device, target).wait()
         np.testing.assert_array_equal(target, source)
         source[:] = source[::-1].copy()
+
+
+class SlowStored:
+    """A copy that takes a while, as on a device that works by itself."""
+
+    def __init__(self, frames: torch.Tensor, target: clips.Array, seconds: float) -> None:
+        self.arrived = threading.Event()
+
+        def copy() -> None:
+            time.sleep(seconds)
+            torch.from_numpy(target).copy_(frames)
+            self.arrived.set()
+
+        threading.Thread(target=copy).start()
+
+    def wait(self) -> None:
+        assert self.arrived.wait(30)
+
+
+class SlowTransfer(CpuTransfer):
+    """Counts the groups that are under way, and how many of them began before another arrived."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+        self.loaded = self.stored = self.most = 0
+
+    def load(self, frames: Any) -> torch.Tensor:
+        with self.lock:
+            self.loaded += 1
+            self.most = max(self.most, self.loaded - self.stored)
+        return super().load(frames).clone()
+
+    def store(self, frames: torch.Tensor, target: Any) -> SlowStored:
+        stored = SlowStored(frames, target, 0.05)
+        wait = stored.wait
+
+        def counted() -> None:
+            wait()
+            if target.size > 1:
+                with self.lock:
+                    self.stored += 1
+
+        stored.wait = counted  # type: ignore[method-assign]
+        return stored
+
+
+def test_the_next_group_comes_while_one_goes(
+    nearest_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowTransfer()
+    monkeypatch.setattr(session_module, "open_transfer", lambda device: slow)
+    session = Session(nearest_model, torch.device("cpu"), "fp32", None)
+    groups = [clips.pictures(8, seed=seed) for seed in range(12)]
+
+    def encode(high: clips.Array) -> clips.Array:
+        low = np.zeros((4, *high.shape[1:]), np.uint8)
+        session.encode(high, low)
+        return low
+
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(encode, groups))
+    for high, low in zip(groups, made, strict=True):
+        np.testing.assert_array_equal(low, shown(high))
+    assert slow.most == 2
+    assert slow.stored == slow.loaded == 12
 
 
 @pytest.mark.gpu

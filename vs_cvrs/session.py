@@ -1,8 +1,8 @@
 """Sessions: a model on a device, shared by all filters that use it.
 
 Data's way through a session: group buffer -> transfer in -> model -> transfer out -> group buffer.
-A session works in one thread of its own, one group at a time, so that PyTorch keeps one pool of
-helper threads however many threads ask, and a device sees one group at a time.
+A session works in one thread of its own, so that PyTorch keeps one pool of helper threads however
+many threads ask. Where a device works by itself, the next group comes while one is computed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from torch import Tensor
 from vs_cvrs import checkpoint
 from vs_cvrs.model.base import CvrsModel, round_to_8bit
 from vs_cvrs.model.strips import bounded_memory
-from vs_cvrs.transfer import cupy_version, open_transfer
+from vs_cvrs.transfer import Stored, cupy_version, open_transfer
 from vs_cvrs.untrusted import shown
 
 __all__ = [
@@ -49,6 +49,9 @@ MAX_MEMORY_RANGE = (64, 1 << 20)
 
 _CPU_MEMORY = 2048
 """MiB that are taken on a CPU where there is more. Larger strips would not be faster."""
+
+_GROUPS_AT_ONCE = 2
+"""Groups that a device works on: one is computed while another comes or goes."""
 
 _SANE = 1000.0
 """Samples of floating-point clips are 0 to 1; some go beyond it, but not as far as this."""
@@ -96,6 +99,7 @@ class Session:
         self.device = device
         self._transfer = open_transfer(device)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="cvrs-session")
+        self._turns = threading.BoundedSemaphore(_GROUPS_AT_ONCE)
         self.model.convolution_dtype = (
             _automatic_precision(self.model, device)
             if precision == "auto"
@@ -120,13 +124,10 @@ class Session:
             RuntimeError: out of memory, or numbers that are not finite in frames or by the model.
         """
 
-        def work() -> None:
-            frames = _to_model(self._transfer.load(high), bits)
-            made = self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
-            _check_finite(made, high)
-            self._transfer.store(_from_model(made, np.dtype(np.uint8), 8), low)
+        def work(frames: Tensor) -> Tensor:
+            return self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
 
-        self._compute(work, high, low)
+        self._compute(work, high, low, bits, 8)
 
     def decode(self, low: Frames, high: Frames, bits: int = 16) -> None:
         """Restore the high-rate frames of a group.
@@ -142,35 +143,58 @@ class Session:
             RuntimeError: out of memory, or numbers that are not finite in frames or by the model.
         """
 
-        def work() -> None:
-            frames = _to_model(self._transfer.load(low), bits)
+        def work(frames: Tensor) -> Tensor:
             if low.dtype != np.uint8:
                 frames = round_to_8bit(frames)
-            made = self.model.decode(frames, (high.shape[0], high.shape[2], high.shape[3]))
-            _check_finite(made, low)
-            self._transfer.store(_from_model(made, high.dtype, bits), high)
+            return self.model.decode(frames, (high.shape[0], high.shape[2], high.shape[3]))
 
-        self._compute(work, low, high)
+        self._compute(work, low, high, bits, bits)
 
-    def _compute(self, work: Callable[[], None], source: Frames, made: Frames) -> None:
+    def _compute(
+        self,
+        work: Callable[[Tensor], Tensor],
+        source: Frames,
+        target: Frames,
+        source_bits: int,
+        target_bits: int,
+    ) -> None:
+        """Run ``work`` on frames as the model takes them, from ``source`` to ``target``."""
         count, _, height, width = source.shape
         # The frames before and after each stage take their part in any case. Where they take most,
         # strips would be so small that they mostly compute their surroundings.
         limit = self.max_memory * 2**20
-        left = max(limit // 2, limit - 2 * 4 * (source.size + made.size))
+        left = max(limit // 2, limit - 2 * 4 * (source.size + target.size))
+        finite = self._transfer.allocate(1)
 
-        def bounded() -> None:
+        def begin() -> tuple[Tensor, list[Stored]]:
             with bounded_memory(left):
-                work()
+                loaded = self._transfer.load(source)
+                made = work(_to_model(loaded, source_bits))
+            flag = torch.isfinite(made.sum()).to(torch.uint8).view(1)
+            frames = _from_model(made, target.dtype, target_bits)
+            return loaded, [
+                self._transfer.store(flag, finite),
+                self._transfer.store(frames, target),
+            ]
 
-        self._guard(f"a group of {count} frames of {width}x{height}", lambda: self._run(bounded))
+        def run() -> None:
+            # The worker goes on with another group while this thread waits for this one.
+            with self._turns:
+                loaded, stored = self._run(begin)
+                for copy in stored:
+                    copy.wait()
+                del loaded  # not earlier: the device was reading it
 
-    def _run(self, work: Callable[[], object]) -> None:
-        def in_context() -> None:
+        self._guard(f"a group of {count} frames of {width}x{height}", run)
+        if not finite[0]:
+            _complain_of_numbers(source)
+
+    def _run[T](self, work: Callable[[], T]) -> T:
+        def in_context() -> T:
             with torch.inference_mode(), _device_context(self.device):
-                work()
+                return work()
 
-        self._worker.submit(in_context).result()
+        return self._worker.submit(in_context).result()
 
     def _guard[T](self, what: str, work: Callable[[], T]) -> T:
         """Run ``work``; say what to do when memory runs out."""
@@ -244,9 +268,7 @@ def _to_model(frames: Tensor, bits: int) -> Tensor:
     return x.permute(1, 0, 2, 3).unsqueeze(0)
 
 
-def _check_finite(made: Tensor, source: Frames) -> None:
-    if bool(torch.isfinite(made.sum())):
-        return
+def _complain_of_numbers(source: Frames) -> NoReturn:
     # A comparison with NaN is false.
     if source.dtype.kind == "f" and not bool((np.abs(source) <= _SANE).all()):
         raise RuntimeError("the clip's frames hold samples that are NaN, infinite, or huge")

@@ -20,11 +20,19 @@ from torch.utils.dlpack import from_dlpack
 __all__ = [
     "CpuTransfer",
     "CudaTransfer",
+    "Stored",
     "Transfer",
     "cupy_advice",
     "cupy_version",
     "open_transfer",
 ]
+
+
+class Stored(Protocol):
+    """A copy to host memory that was begun."""
+
+    def wait(self) -> None:
+        """Return when it is done. May be called from any thread, once."""
 
 
 class Transfer(Protocol):
@@ -38,14 +46,20 @@ class Transfer(Protocol):
     def load(self, frames: npt.NDArray[Any]) -> Tensor:
         """The frames as a tensor of the same shape and type on the device.
 
-        The tensor may share the array's memory: it is valid until the array changes.
+        The tensor may share the array's memory: it is valid until the array changes. It is to be
+        kept until something that was computed of it has been stored.
         """
 
-    def store(self, frames: Tensor, target: npt.NDArray[Any]) -> None:
-        """Copy a tensor on the device into an array of its shape and type; done on return."""
+    def store(self, frames: Tensor, target: npt.NDArray[Any]) -> Stored:
+        """Begin to copy a tensor on the device into an array of its shape and type."""
 
     def release_memory(self) -> None:
         """Give memory that is held for reuse back to the device, after it ran out."""
+
+
+class _Done:
+    def wait(self) -> None:
+        pass
 
 
 class CpuTransfer:
@@ -60,19 +74,33 @@ class CpuTransfer:
     def load(self, frames: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(frames)
 
-    def store(self, frames: Tensor, target: npt.NDArray[Any]) -> None:
+    def store(self, frames: Tensor, target: npt.NDArray[Any]) -> Stored:
         torch.from_numpy(target).copy_(frames)
+        return _Done()
 
     def release_memory(self) -> None:
         pass  # the CPU allocator holds nothing back
 
 
+class _CudaStored:
+    """Holds what the device still reads until it has been read."""
+
+    def __init__(self, event: Any, source: object) -> None:
+        self._event = event
+        self._source = source
+
+    def wait(self) -> None:
+        self._event.synchronize()
+        self._source = None
+
+
 class CudaTransfer:
-    """Pinned host memory and asynchronous copies on a stream of their own, by CuPy.
+    """Pinned host memory and asynchronous copies by CuPy, on a stream for each direction.
 
     CuPy arrays become torch tensors, and the other way round, by DLPack without a copy. PyTorch
     computes on its own current stream. The DLPack exchange makes the consumer's stream wait for the
-    producer's, so that copies and computation are ordered on the device and not by the host.
+    producer's, so that copies and computation are ordered on the device and not by the host: one
+    group can come and another go while a third is computed.
 
     Raises:
         RuntimeError: CuPy is absent.
@@ -84,7 +112,8 @@ class CudaTransfer:
         self._cupyx = importlib.import_module("cupyx")
         self._cupy_device = self._cupy.cuda.Device(device.index)
         with self._cupy_device:
-            self._copies = self._cupy.cuda.Stream(non_blocking=True)
+            self._to_device = self._cupy.cuda.Stream(non_blocking=True)
+            self._to_host = self._cupy.cuda.Stream(non_blocking=True)
 
     def allocate(self, size: int) -> npt.NDArray[np.uint8]:
         with self._cupy_device:
@@ -92,18 +121,18 @@ class CudaTransfer:
         return pinned
 
     def load(self, frames: npt.NDArray[Any]) -> Tensor:
-        with self._cupy_device, self._copies:
+        with self._cupy_device, self._to_device:
             on_device = self._cupy.empty(frames.shape, frames.dtype)
-            on_device.set(frames, stream=self._copies)
+            on_device.set(frames, stream=self._to_device)
             return from_dlpack(on_device)
 
-    def store(self, frames: Tensor, target: npt.NDArray[Any]) -> None:
-        with self._cupy_device, self._copies:
+    def store(self, frames: Tensor, target: npt.NDArray[Any]) -> Stored:
+        with self._cupy_device, self._to_host:
             on_device = self._cupy.from_dlpack(frames.contiguous())
-            on_device.get(stream=self._copies, out=target, blocking=False)
-            # Everything that touched this group is done after this, on both streams: its memory,
-            # on the device and here, can be used again.
-            self._copies.synchronize()
+            on_device.get(stream=self._to_host, out=target, blocking=False)
+            event = self._cupy.cuda.Event(block=True, disable_timing=True)
+            event.record(self._to_host)
+        return _CudaStored(event, on_device)
 
     def release_memory(self) -> None:
         with self._cupy_device:
