@@ -86,7 +86,7 @@ FLOORS = {
     ("2", "2"): ([26.20, 31.20, 31.76], 2.0),
     ("2", "1.5"): ([26.29, 31.36, 32.59], 0.0),
     ("2", "4"): ([24.91, 29.91, 29.31], 0.0),
-    ("1", "2"): ([32.09, 37.15, 34.18], 2.1),
+    ("1", "2"): ([32.09, 37.15, 34.18], 2.5),
 }
 
 
@@ -119,22 +119,15 @@ def test_any_rate_is_as_good_as_lite_nearly(lite: CvrsModel, lite_any: CvrsModel
 
 
 @pytest.mark.parametrize(
-    ("high", "low", "scale", "most"),
-    [
-        (8, 4, 1, 1.0),
-        (5, 4, 1, 1.0),
-        (12, 4, 1, 1.0),
-        (8, 4, 2, 1.0),
-        (4, 4, 2, 1.0),
-        (5, 4, 3, 1.25),
-    ],
+    ("high", "low", "scale"),
+    [(8, 4, 1), (5, 4, 1), (12, 4, 1), (8, 4, 2), (4, 4, 2), (5, 4, 3)],
 )
 def test_a_still_scene_does_not_flicker_at_any_rate(
-    lite_any: CvrsModel, scenes: list[Frames], high: int, low: int, scale: int, most: float
+    lite_any: CvrsModel, scenes: list[Frames], high: int, low: int, scale: int
 ) -> None:
     still = np.repeat(scenes[1][:1], high, axis=0)
     _, _, height, width = still.shape
     size = tuple(low_size(n, Fraction(scale)) for n in (height, width))
     sent = scoring.encode_group(lite_any, still, (low, size[0], size[1]))
     restored = scoring.decode_group(lite_any, sent, (high, height, width)).numpy()
-    assert flicker(restored) < most
+    assert flicker(restored) < 1.0
