@@ -647,7 +647,10 @@ def _length(
 
 def _check_frames(which: str, frames: int) -> None:
     if frames > _MAX_FRAMES:
-        raise ValueError(f"the {which} clip must have at most {_MAX_FRAMES} frames, got {frames}")
+        raise ValueError(
+            f"the {which} clip must have at most {_MAX_FRAMES} frames, got {frames}; core.std.Trim "
+            "cuts clips of players, which state no length"
+        )
 
 
 def _check_memory(
