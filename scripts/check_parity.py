@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Hold the models against recorded tensors of every stage.
 
     python scripts/check_parity.py CASE_DIR...

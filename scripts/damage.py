@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
@@ -147,8 +146,7 @@ def main(
             table.add_row(name, *(f"{value:.2f}" for value in asdict(row).values()))
         report.table_console().print(table)
         if json_path is not None:
-            content = {name: asdict(row) for name, row in rows.items()}
-            json_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            report.write_json(json_path, {name: asdict(row) for name, row in rows.items()})
 
 
 if __name__ == "__main__":

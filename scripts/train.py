@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a model: scripts/train.py CONFIG.yaml [--resume RUN] [--init WEIGHTS] [--device auto]."""
+"""Train a model: train.py CONFIG.yaml --data DIR [--resume RUN] [--init WEIGHTS]."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from vs_cvrs.training.trainer import Trainer
 
 def main(
     config: Annotated[Path, typer.Argument(help="YAML file, see vs_cvrs/training/configs.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="What CONFIG's data folders are relative to; default: its own folder."),
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(help="Folder of a new run; default: runs/NAME.")
     ] = None,
@@ -26,7 +30,7 @@ def main(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        settings = load_config(config)
+        settings = load_config(config, data)
         folder = resume or run or Path("runs") / settings.name
         exists = (folder / "state.pt").exists()
         if resume and not exists:
@@ -34,7 +38,7 @@ def main(
         if not resume and exists:
             raise ConfigError(f"{folder} holds a run already; go on with --resume {folder}")
         Trainer(settings, folder, torch.device(device), init).run()
-    except (ConfigError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         typer.echo(f"train: {error}", err=True)
         raise typer.Exit(2) from error
 

@@ -13,11 +13,12 @@ import pytest
 import vapoursynth as vs
 import watched
 from clips import clip_of, core, frames_of, pictures
+from footage import DATA
 
 from vs_cvrs import metrics, zoo
 from vs_cvrs.ffmpeg import find_ffmpeg
 
-CARPHONE = Path(__file__).resolve().parents[2] / "shared" / "data" / "val" / "carphone_pristine.mp4"
+CARPHONE = DATA / "val" / "carphone_pristine.mp4"
 
 pytestmark = pytest.mark.skipif("lite-any" not in zoo.names(), reason="lite-any is not bundled")
 

@@ -6,7 +6,6 @@ import functools
 import importlib.util
 import json
 import math
-import os
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 import torch
 import typer
 import vapoursynth as vs
+from footage import VIMEO
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,8 +32,7 @@ from vs_cvrs.model.base import CvrsModel, Size
 from vs_cvrs.model.lite import LiteModel
 
 ROOT = Path(__file__).parents[1]
-DATA = Path(os.environ.get("CVRS_DATA", ROOT / ".." / "shared" / "data")) / "val" / "vimeo"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no validation data")
+needs_data = pytest.mark.skipif(not VIMEO.is_dir(), reason="no validation data")
 
 Array = npt.NDArray[np.uint8]
 
@@ -295,7 +294,7 @@ def test_blend_floor_of_a_ramp(tmp_path: Path) -> None:
 )
 def test_blend_floor_of_real_footage(ratio: Fraction, scale: Fraction, floors: list[float]) -> None:
     protocol = Protocol(ratio, scale)
-    measured = [scoring.blend_floor(scene, protocol) for scene in find_scenes(DATA)]
+    measured = [scoring.blend_floor(scene, protocol) for scene in find_scenes(VIMEO)]
     assert measured == pytest.approx(floors, abs=0.02)
 
 
@@ -538,7 +537,7 @@ def test_rife_gives_its_known_figure() -> None:
         rife = module.Rife(torch.device("cpu"))
     except module.NotInstalledError as error:
         pytest.skip(str(error))
-    frames = read_frames(find_scenes(DATA)[0].frames)
+    frames = read_frames(find_scenes(VIMEO)[0].frames)
     assert module.interpolate(rife, frames).odd_psnr_rgb == pytest.approx(29.95, abs=0.02)
 
 

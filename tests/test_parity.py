@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from footage import GOLDEN
 from safetensors.torch import load_file, save_file
 
 from vs_cvrs import checkpoint
@@ -17,7 +17,6 @@ from vs_cvrs import checkpoint
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parents[1]
-GOLDEN = Path(os.environ.get("CVRS_GOLDEN", ROOT / ".." / "shared" / "golden"))
 CASES = sorted(path.parent for path in GOLDEN.glob("*/case.json"))
 
 needs_cases = pytest.mark.skipif(not CASES, reason="needs the recorded cases")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
+from footage import VIMEO
 
 from vs_cvrs import checkpoint, metrics, zoo
 from vs_cvrs.evaluation import scoring
@@ -15,9 +15,7 @@ from vs_cvrs.evaluation.scenes import Frames, find_scenes, read_frames
 from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.timeline import choose_group_length, low_size
 
-FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "data" / "val" / "vimeo"
-
-pytestmark = pytest.mark.skipif(not FOOTAGE.is_dir(), reason="no validation data")
+pytestmark = pytest.mark.skipif(not VIMEO.is_dir(), reason="no validation data")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +25,7 @@ def lite() -> CvrsModel:
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Frames]:
-    return [read_frames(scene.frames) for scene in find_scenes(FOOTAGE)]
+    return [read_frames(scene.frames) for scene in find_scenes(VIMEO)]
 
 
 def round_trip(model: CvrsModel, frames: Frames) -> tuple[Frames, Frames]:
@@ -100,7 +98,7 @@ def test_any_rate_and_size_beat_blending(lite_any: CvrsModel, ratio: str, scale:
     floors, gain = FLOORS[ratio, scale]
     length = choose_group_length(Fraction(ratio), lite_any.group_length)
     protocol = Protocol(Fraction(ratio), Fraction(scale), None, length)
-    scores = scoring.evaluate(lite_any, find_scenes(FOOTAGE), protocol)
+    scores = scoring.evaluate(lite_any, find_scenes(VIMEO), protocol)
     for score, floor in zip(scores.values(), floors, strict=True):
         assert score.clip_psnr_rgb > floor + gain
         assert score.lr_psnr_rgb > 34.0
@@ -109,9 +107,7 @@ def test_any_rate_and_size_beat_blending(lite_any: CvrsModel, ratio: str, scale:
 def test_any_rate_is_as_good_as_lite_nearly(lite: CvrsModel, lite_any: CvrsModel) -> None:
     scores = [
         scoring.average(
-            scoring.evaluate(
-                model, find_scenes(FOOTAGE), Protocol(Fraction(2), Fraction(1))
-            ).values()
+            scoring.evaluate(model, find_scenes(VIMEO), Protocol(Fraction(2), Fraction(1))).values()
         ).clip_psnr_rgb
         for model in (lite, lite_any)
     ]

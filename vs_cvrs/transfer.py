@@ -156,7 +156,7 @@ def cupy_version() -> str | None:
 def cupy_advice() -> str:
     """How to get the CuPy that fits this PyTorch."""
     cuda = (torch.version.cuda or "13").partition(".")[0]
-    return f"that needs CuPy, pip install 'vs-cvrs[cuda{cuda}]'"
+    return f"that needs CuPy, pip install cupy-cuda{cuda}x"
 
 
 def _import_cupy() -> ModuleType:

@@ -51,6 +51,15 @@ def test_shapes_follow_ratio_and_scale() -> None:
     assert batch.high.max() <= 1
 
 
+def test_drawn_clips_and_stretched_contrast_come_in_on_demand() -> None:
+    drawn = dataset(graphics_share=1.0, cut_share=0.0, still_share=0.0)[0].high
+    ends = ((drawn == 0) | (drawn == 1)).float().mean()
+    plain = dataset(cut_share=0.0, still_share=0.0)[0].high
+    assert float(ends) > 0.4 > float(((plain == 0) | (plain == 1)).float().mean())
+    stretched = dataset(stretch_share=1.0, cut_share=0.0, still_share=0.0)[0].high
+    assert not torch.equal(stretched, plain)
+
+
 def test_stills_move_smoothly() -> None:
     batch = dataset(stills_share=1.0, cut_share=0.0, still_share=0.0)[0]
     steps = (batch.high[:, :, 1:] - batch.high[:, :, :-1]).abs().mean(dim=(1, 3, 4))

@@ -134,6 +134,7 @@ def test_rounding_is_real_forwards_and_straight_through_backwards() -> None:
         ({"stages": [{"steps": 1, "crop": 30}]}, r"stages\.0\.crop: .*multiple of 4, got 30"),
         ({"lerning_rate": 1}, "lerning_rate: Extra inputs"),
         ({"ema": 1.0}, "ema: .*less than 1"),
+        ({"stages": []}, "stages: .*at least 1 item"),
     ],
 )
 def test_wrong_settings_are_named(config: Path, change: dict[str, object], message: str) -> None:
@@ -141,6 +142,36 @@ def test_wrong_settings_are_named(config: Path, change: dict[str, object], messa
     config.write_text(yaml.safe_dump(settings))
     with pytest.raises(ConfigError, match=message):
         load_config(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": "unknown"}, "unknown"),
+        ({"options": {"width": -1}}, "width"),
+        ({"data": {"videos": ["gone"], "stills": [], "validation": []}}, "gone does not exist"),
+        (
+            {"data": {"videos": [], "stills": [], "validation": ["gone"]}},
+            "validation folder .*gone",
+        ),
+    ],
+)
+def test_what_a_run_cannot_begin_with_is_named_and_leaves_no_folder(
+    config: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    settings = yaml.safe_load(config.read_text()) | change
+    config.write_text(yaml.safe_dump(settings))
+    folder = tmp_path / "runs" / "wrong"
+    with pytest.raises(ConfigError, match=message):
+        Trainer(load_config(config), folder, torch.device("cpu"))
+    assert not folder.exists()
+
+
+def test_data_folders_are_relative_to_the_data_folder(config: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    assert load_config(config).data.stills == [tmp_path / "stills"]
+    assert load_config(config, elsewhere).data.stills == [elsewhere / "stills"]
+    assert load_config(config, elsewhere).data.validation == [elsewhere / "validation"]
 
 
 def test_bundled_configurations_are_valid() -> None:

@@ -49,7 +49,7 @@ def checks() -> Iterator[Check]:
     yield Check(
         "cvrs plugin",
         _try(_plugin),
-        "pip install --force-reinstall --no-deps vs-cvrs, into the Python that VapourSynth is in",
+        "install vs-cvrs again, into the Python that VapourSynth is in",
     )
     yield Check("BestSource", _try(_bestsource), "pip install vapoursynth-bestsource")
     yield Check(
@@ -59,7 +59,7 @@ def checks() -> Iterator[Check]:
         needed=False,
     )
     yield Check("PyTorch", _package("torch"), "pip install torch")
-    yield Check("bundled models", _try(_models), "pip install --force-reinstall --no-deps vs-cvrs")
+    yield Check("bundled models", _try(_models), "install vs-cvrs again")
     yield Check(
         "CUDA",
         _try(_cuda),
@@ -69,7 +69,7 @@ def checks() -> Iterator[Check]:
     yield Check(
         "CuPy",
         _package("cupy-cuda13x") or _package("cupy-cuda12x"),
-        "for a GPU: pip install 'vs-cvrs[cuda13]' (or cuda12)",
+        "for a GPU: pip install cupy-cuda13x (or cupy-cuda12x)",
         needed=False,
     )
     yield Check("ffmpeg", _try(_ffmpeg), "install ffmpeg, or: pip install imageio-ffmpeg")

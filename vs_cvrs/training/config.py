@@ -27,8 +27,8 @@ class DataConfig(_Strict):
     """Where the footage is and how it is varied.
 
     Attributes:
-        videos, stills, validation: folders, relative to the configuration file. Validation holds
-            folders of PNG frames, one per scene, at any depth.
+        videos, stills, validation: folders, relative to the data folder that a run is given.
+            Validation holds folders of PNG frames, one per scene, at any depth.
         exclude: names of files that are not trained on.
         halve_from_width: videos at least this wide are halved (area), which removes most of their
             own compression noise.
@@ -36,6 +36,8 @@ class DataConfig(_Strict):
         cut_share: share of samples with a scene cut somewhere in the group.
         motion_share: share of samples chosen as the liveliest of several candidate crops.
         still_share: share of samples in which nothing moves.
+        graphics_share: share of samples that are drawn, see `vs_cvrs.training.graphics`.
+        stretch_share: share of samples whose contrast is stretched until parts are clipped.
     """
 
     videos: list[Path]
@@ -47,6 +49,8 @@ class DataConfig(_Strict):
     cut_share: Share = 0.08
     motion_share: Share = 0.5
     still_share: Share = 0.02
+    graphics_share: Share = 0.0
+    stretch_share: Share = 0.0
 
 
 class LossConfig(_Strict):
@@ -62,7 +66,8 @@ class LossConfig(_Strict):
         low_rate_psnr: dB up to which that fidelity is pushed at full weight (psnr form only);
             it begins at low_rate_psnr_start and rises linearly over the share low_rate_ramp of
             the stage, since frames held close from the start leave nothing to hide motion in.
-        low_rate_beyond: weight that remains above that.
+        low_rate_beyond: share of ``low_rate`` that is added whatever the fidelity, and is all that
+            remains above that.
         low_rate_pattern: how many times more a difference counts that repeats from pixel to
             pixel, such as a checkerboard, which is seen before noise of the same energy is (psnr
             form only).
@@ -96,7 +101,7 @@ class Stage(_Strict):
             number in the range; the rest are drawn from all of it.
         max_frames: high-rate frames in a clip; groups are shorter where they would be more.
         vary_group: draw the low-rate frames in a group from 1 to ``group``.
-        precision: "bf16" runs convolutions in bfloat16 (the couplings stay in float32).
+        precision: "bf16" runs convolutions in bfloat16 (light models' couplings stay in float32).
     """
 
     train: Literal["rescaler", "imsm", "joint"] = "joint"
@@ -129,7 +134,7 @@ class TrainingConfig(_Strict):
     architecture: str
     options: dict[str, Any]
     data: DataConfig
-    stages: list[Stage]
+    stages: Annotated[list[Stage], Field(min_length=1)]
     seed: int = 1
     weight_decay: float = 1e-4
     clip: float = 1.0
@@ -144,8 +149,12 @@ class TrainingConfig(_Strict):
         return sum(stage.steps for stage in self.stages)
 
 
-def load_config(path: Path) -> TrainingConfig:
+def load_config(path: Path, data: Path | None = None) -> TrainingConfig:
     """Read and check a configuration; its data folders come back as absolute paths.
+
+    Args:
+        path: the YAML file.
+        data: what the configuration's folders are relative to; None for its own folder.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or holds a wrong or unknown setting.
@@ -160,7 +169,7 @@ def load_config(path: Path) -> TrainingConfig:
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {where}: {first['msg']}, got {first['input']!r}") from error
     folders = {
-        kind: [(path.parent / folder).resolve() for folder in getattr(config.data, kind)]
+        kind: [((data or path.parent) / folder).resolve() for folder in getattr(config.data, kind)]
         for kind in ("videos", "stills", "validation")
     }
     return config.model_copy(update={"data": config.data.model_copy(update=folders)})

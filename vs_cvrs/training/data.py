@@ -26,6 +26,7 @@ from torch.utils.data import Dataset
 
 from vs_cvrs.ffmpeg import find_ffmpeg
 from vs_cvrs.timeline import SIZE_MULTIPLE, Timeline, choose_group_length, low_size
+from vs_cvrs.training import graphics
 from vs_cvrs.training.config import ConfigError, DataConfig, Stage
 
 __all__ = ["Batch", "ClipDataset", "Footage", "load_footage"]
@@ -168,15 +169,30 @@ class ClipDataset(Dataset[Batch]):
             clip = np.concatenate((clip[:cut], self._shot(rng, frames, crop)[cut:]))
         if rng.random() < self._config.still_share:
             clip = np.repeat(clip[:1], frames, axis=0)
+        # Configurations without these shares go on with the clips that they always drew.
+        if self._config.stretch_share and rng.random() < self._config.stretch_share:
+            clip = graphics.stretch(rng, clip)
         return _augment(rng, clip)
 
     def _shot(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
         stills = self._footage.stills
+        if self._config.graphics_share and rng.random() < self._config.graphics_share:
+            return self._graphics(rng, frames, crop)
         if stills and (not self._footage.videos or rng.random() < self._config.stills_share):
             return self._moving_stills(rng, frames, crop)
         candidates = _CANDIDATES if rng.random() < self._config.motion_share else 1
         shots = [self._video_crop(rng, frames, crop) for _ in range(candidates)]
         return max(shots, key=_liveliness) if candidates > 1 else shots[0]
+
+    def _graphics(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
+        """Drawn pictures that scroll, alone or before footage."""
+        clip = graphics.scroll(rng, frames, crop)
+        if self._weights.size and rng.random() < 0.3:
+            # One of the picture's colours is see-through, as around titles.
+            behind = self._video_crop(rng, frames, crop)
+            key = clip[0, int(rng.integers(crop)), int(rng.integers(crop))]
+            clip = np.where((clip == key).all(axis=-1, keepdims=True), behind, clip)
+        return clip
 
     def _video_crop(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
         video = self._footage.videos[rng.choice(len(self._weights), p=self._weights)]

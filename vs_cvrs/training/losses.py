@@ -83,4 +83,4 @@ def low_rate_loss(low: Tensor, shown: Tensor, config: LossConfig, progress: floa
     )
     goal = -goal_db * math.log(10.0) / 10.0
     below = (error - goal).clamp_min(0.0)
-    return (config.low_rate * below + config.low_rate_beyond * error).mean()
+    return config.low_rate * (below + config.low_rate_beyond * error).mean()

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
 
 from vs_cvrs import checkpoint
-from vs_cvrs.evaluation import scoring
+from vs_cvrs.evaluation import EvaluationError, scoring
 from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import Scene, find_scenes
 from vs_cvrs.model import build
@@ -150,7 +150,10 @@ class Trainer:
         self.folder = folder
         self.device = device
         torch.manual_seed(config.seed)
-        self.model = build(config.architecture, config.options).to(device)
+        try:
+            self.model = build(config.architecture, config.options).to(device)
+        except ValueError as error:
+            raise ConfigError(f"{config.name}: {error}") from error
         if init is not None:
             self._start_from(init)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
@@ -160,11 +163,11 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self._stop = False
         self._optimiser, self._optimiser_stage = self._new_optimiser(0), 0
-        folder.mkdir(parents=True, exist_ok=True)
         if (folder / _STATE).exists():
             self._restore()
-        self.scenes = [scene for folder in config.data.validation for scene in find_scenes(folder)]
+        self.scenes = _validation_scenes(config.data.validation)
         self.footage = load_footage(config.data, folder.parent / "cache")
+        folder.mkdir(parents=True, exist_ok=True)
 
     def _start_from(self, path: Path) -> None:
         try:
@@ -319,6 +322,16 @@ class Trainer:
         self._optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self.history = state["best"], state["history"]
+
+
+def _validation_scenes(folders: Sequence[Path]) -> list[Scene]:
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"validation folder {folder} does not exist")
+    try:
+        return [scene for folder in folders for scene in find_scenes(folder)]
+    except EvaluationError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _learning_rate(stage: Stage, step: int) -> float:

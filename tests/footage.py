@@ -1,0 +1,16 @@
+"""Where footage and recorded tensors are that are not part of the project.
+
+CVRS_DATA holds train, stills and val; CVRS_GOLDEN the recorded cases. Tests that need them are
+skipped where they are absent.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_BESIDE = Path(__file__).resolve().parents[2] / "shared"
+
+DATA = Path(os.environ.get("CVRS_DATA", _BESIDE / "data"))
+GOLDEN = Path(os.environ.get("CVRS_GOLDEN", _BESIDE / "golden"))
+VIMEO = DATA / "val" / "vimeo"
