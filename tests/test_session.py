@@ -194,7 +194,7 @@ def test_cuda_without_cupy(monkeypatch: pytest.MonkeyPatch, nearest_model: Path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match=r"but CuPy is absent: .*pip install .*vs-cvrs\[cuda"):
+    with pytest.raises(RuntimeError, match=r"but CuPy is absent: .*pip install cupy-cuda1\dx"):
         open_session(nearest_model, "cuda", "auto")
     assert resolve_device("auto") == torch.device("cpu")
     with pytest.raises(RuntimeError, match="there are only cuda:0 to 0"):
@@ -351,6 +351,29 @@ def test_automatic_precision_on_cpus(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
     session = open_session(path, "cpu", "auto")
     assert session.model.convolution_dtype is (torch.bfloat16 if takes and fast else None)
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "taken", "cached"),
+    [
+        (".", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_a_container_may_have_less_memory_than_the_system(
+    folder: str, limit: str, taken: str, cached: str, tmp_path: Path
+) -> None:
+    assert session_module._free_of_container(tmp_path) == []
+    group = tmp_path / folder
+    group.mkdir(exist_ok=True)
+    (group / limit).write_text("1000\n")
+    (group / taken).write_text("700\n")
+    (group / "memory.stat").write_text(f"anon 1\n{cached} 200\nactive_file 5\n")
+    assert session_module._free_of_container(tmp_path) == [500]
+    (group / taken).write_text("1300\n")
+    assert session_module._free_of_container(tmp_path) == [0]
+    (group / limit).write_text("max\n")
+    assert session_module._free_of_container(tmp_path) == []
 
 
 def test_default_memory_is_half_of_what_is_free(

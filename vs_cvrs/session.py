@@ -242,7 +242,33 @@ def _default_memory(device: torch.device) -> int:
 
 
 def free_memory() -> int:
-    """Bytes of system memory that can be taken."""
+    """Bytes of memory that can be taken: of the system's, and of a container's that limits it."""
+    return min([_free_of_system(), *_free_of_container()])
+
+
+def _free_of_container(groups: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What is left of a limit on memory, of either version of Linux's control groups."""
+    for folder, limit, taken, cached in (
+        (groups, "memory.max", "memory.current", "inactive_file"),
+        (
+            groups / "memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    ):
+        try:
+            # "max" is no limit. Cached files are given up when memory is wanted.
+            left = int((folder / limit).read_text()) - int((folder / taken).read_text())
+            statistics = (folder / "memory.stat").read_text().splitlines()
+            files = [int(n) for key, n in map(str.split, statistics) if key == cached]
+            return [max(0, left + sum(files))]
+        except (OSError, ValueError):
+            continue
+    return []
+
+
+def _free_of_system() -> int:
     try:
         # "MemAvailable: 123 kB", which counts what is only cached as free.
         lines = Path("/proc/meminfo").read_text().splitlines()
