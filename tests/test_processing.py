@@ -130,7 +130,7 @@ def test_frames_out_of_place(down: Filter, up: Filter, warnings: list[str]) -> N
     low = forget(down(clip_of(pictures(24)), fps=15))
     swapped = core.std.Splice([low[:5], low[6], low[5], low[7:]])
     assert intact(up(swapped)) == [1] * 8 + [0] * 8 + [1] * 8
-    assert "do not follow those before them" in warnings[0]
+    assert "are out of place" in warnings[0]
     damaged_start = damage(low[2:], 0)
     assert intact(up(damaged_start, fps=30))[-4:] == [0] * 4
     assert "are not as Downsample" in warnings[1]
@@ -222,11 +222,18 @@ def test_arguments_that_contradict_the_stamps(
         up(low, **arguments)
 
 
+def test_a_rate_that_a_reader_rounded_is_no_contradiction(down: Filter, up: Filter) -> None:
+    clip = clip_of(pictures(16), (88000, 2933))  # 30 fps as a reader states it
+    restored = up(forget(down(clip, factor_num=2)), fps=30)
+    assert restored.num_frames == 16
+    assert restored.fps == Fraction(88000, 2933)
+
+
 def test_other_models_and_other_clips(down: Filter, up: Filter, conv_model: Path) -> None:
     low = forget(down(clip_of(pictures(16)), fps=15))
     with pytest.raises(vs.Error, match=r"made with model \([0-9a-f]{16}\), but the model here is"):
         core.cvrs.Upsample(low, model=str(conv_model))
-    with pytest.raises(vs.Error, match="has 16 frames, but the stamp of its first frame states"):
+    with pytest.raises(vs.Error, match="has 16 frames, but the stamps of its first frame state"):
         up(low + low)
 
 

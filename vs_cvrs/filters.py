@@ -36,7 +36,7 @@ from vs_cvrs.timeline import (
 from vs_cvrs.transfer import cupy_advice, cupy_version
 from vs_cvrs.untrusted import shown
 
-__all__ = ["PROPERTIES_VERSION", "FilterPlan", "plan", "versions"]
+__all__ = ["PROPERTIES_VERSION", "FilterPlan", "bundled_name", "plan", "versions"]
 
 PROPERTIES_VERSION = 1
 """CVRSVersion: the meaning of the frame properties that Downsample writes."""
@@ -129,6 +129,11 @@ def versions() -> dict[str, list[str]]:
         "cupy": [cupy_version() or "absent"],
         "devices": devices,
     }
+
+
+def bundled_name(checksum: str) -> str | None:
+    """The bundled model whose weights have this checksum."""
+    return next((name for name in zoo.names() if _bundled_checksum(name) == checksum), None)
 
 
 @functools.cache
@@ -429,7 +434,8 @@ def _upsample_rate(
             )
         stated.agree("the time factor", factor, stated.factor)
         if target is not None and stated.rate is not None:
-            stated.agree("the target rate", target, stated.rate)
+            if given.ratio(target, stated.rate) != 1:
+                stated.agree("the target rate", target, stated.rate)
             factor = stated.factor
         elif target is None:
             factor = stated.factor
@@ -557,9 +563,8 @@ def _open(
     if model == "auto" and stated is not None:
         path = find_open(stated.checksum)
         if path is None:
-            bundled = [name for name in zoo.names() if _bundled_checksum(name) == stated.checksum]
-            bundled += [stated.model] if stated.model in zoo.names() else []
-            model = bundled[0] if bundled else model
+            known = stated.model if stated.model in zoo.names() else model
+            model = bundled_name(stated.checksum) or known
     if path is None:
         path = zoo.resolve(model, ratio, scale)
     session = open_session(
@@ -635,10 +640,10 @@ def _length(
             )
         stated.agree("length", length, left)
         sent = timeline.low_count(stated.length) - phase
-        if low_frames > sent and stated.where == "stamps":
+        if low_frames > sent:
             raise ValueError(
-                f"the clip has {low_frames} frames, but the stamp of its first frame states that "
-                f"{sent} are left of its clip: trim it, or give clips one by one"
+                f"the clip has {low_frames} frames, but the {stated.where} of its first frame "
+                f"state that {sent} are left of its clip: trim it, or give clips one by one"
             )
         length = left
     _check_frames("restored", length or span)

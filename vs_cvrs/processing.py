@@ -172,9 +172,9 @@ class Upsampler(Processor):
             )
         index = self.phase + begin
         if found != [replace(first, index=index + i) for i in range(len(found))]:
-            if begin == 0:
+            if begin == 0 and first.index != index:
                 return f"{frames} begin with low-rate frame {first.index}: give phase={first.index}"
-            return f"{frames} do not follow those before them: the clip was cut or reordered"
+            return f"{frames} are out of place: the clip was cut or reordered"
         whole_begin = index - index % first.group_length
         sent = self.timeline.low_count(first.length)
         if index > whole_begin or end + self.phase < min(whole_begin + first.group_length, sent):

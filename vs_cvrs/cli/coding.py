@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from vs_cvrs import stamp, zoo
+from vs_cvrs import stamp
 from vs_cvrs.cli.clips import Video, core, frame_array, open_video, to_rgb24
 from vs_cvrs.cli.job import Audio, Encoding, Job, check_output
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_rate
@@ -254,11 +254,11 @@ def _model_of(checksum: str, tags: Tags | None, wanted: str) -> str:
     """What to give as ``model``: the bundled one whose weights the file was made with."""
     if wanted != "auto":
         return wanted
-    from vs_cvrs import checkpoint  # imports PyTorch
+    from vs_cvrs.filters import bundled_name  # imports PyTorch
 
-    for name in zoo.names():
-        if checkpoint.load(zoo.resolve(name, Fraction(1), Fraction(1))).checksum == checksum:
-            return name
+    bundled = bundled_name(checksum)
+    if bundled is not None:
+        return bundled
     name = f"{tags.model} ({checksum})" if tags else checksum
     raise CliError(f"the file was made with model {name}, which is not bundled; give --model FILE")
 

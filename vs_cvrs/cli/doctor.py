@@ -68,7 +68,7 @@ def checks() -> Iterator[Check]:
     )
     yield Check(
         "CuPy",
-        _package("cupy-cuda13x") or _package("cupy-cuda12x"),
+        _try(_cupy),
         "for a GPU: pip install cupy-cuda13x (or cupy-cuda12x)",
         needed=False,
     )
@@ -134,6 +134,12 @@ def _cuda() -> str:
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+
+
+def _cupy() -> str:
+    from vs_cvrs.transfer import cupy_version
+
+    return cupy_version() or ""
 
 
 def _ffmpeg() -> str:

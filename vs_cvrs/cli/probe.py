@@ -160,7 +160,6 @@ def _what_happened(rgb: Any, source_format: Any, tags: Tags) -> str:
 
 def _bundled(checksum: str) -> str:
     """Name of the bundled model with these weights."""
-    from vs_cvrs.filters import versions  # imports PyTorch
+    from vs_cvrs.filters import bundled_name  # imports PyTorch
 
-    names = [text.split()[0] for text in versions()["models"] if text.split()[1] == checksum]
-    return names[0] if names else "not bundled"
+    return bundled_name(checksum) or "not bundled"
