@@ -93,17 +93,23 @@ class CvrsModel(nn.Module, abc.ABC):
         with self._reduced_precision(high):
             latent = self.downsample(high, size).to(high.dtype)
         if self.clamp_latent:
-            latent = latent.clamp(0.0, 1.0)
-        return self.embed(latent).clamp(0.0, 1.0)
+            latent = _clamped(latent, high)
+        return _clamped(self.embed(latent), high)
 
     def decode(self, low: Tensor, size: Size) -> Tensor:
         """Low-rate frames to restored frames of ``size``; in 0..1 where ``clamp_output`` is set."""
-        latent = self.extract(low).clamp(0.0, 1.0)
+        latent = _clamped(self.extract(low), low)
         with self._reduced_precision(low):
             high = self.upsample(latent, size).to(low.dtype)
-        return high.clamp(0.0, 1.0) if self.clamp_output else high
+        return _clamped(high, low) if self.clamp_output else high
 
     def _reduced_precision(self, x: Tensor) -> contextlib.AbstractContextManager[object]:
         if self.convolution_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(x.device.type, self.convolution_dtype)
+
+
+def _clamped(x: Tensor, given: Tensor) -> Tensor:
+    """A stage's output in 0..1: in place, unless gradients are wanted or it is what was given."""
+    shared = x.untyped_storage().data_ptr() == given.untyped_storage().data_ptr()
+    return x.clamp(0.0, 1.0) if shared or torch.is_grad_enabled() else x.clamp_(0.0, 1.0)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import CvrsModel, Size
+from vs_cvrs.model.fused import SLOPE, activate, activated, added
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
@@ -30,7 +31,6 @@ __all__ = [
     "LightModel",
     "LiteImsm",
     "LiteModel",
-    "activate",
     "blocks_reach",
     "check_blocks",
     "conv3",
@@ -39,7 +39,6 @@ __all__ = [
     "unfold",
 ]
 
-_SLOPE = 0.1
 SHIFT_FRACTION = 8
 _RESIDUAL_INIT = 0.1
 
@@ -84,10 +83,12 @@ def split_columns(x: Tensor) -> tuple[Tensor, Tensor]:
 def join_columns(even: Tensor, odd: Tensor, groups: int) -> Tensor:
     """Inverse of `split_columns`; ``groups`` is the batch size B that it gives back."""
     n, channels, h, w = even.shape
-    x = torch.stack((even.permute(0, 2, 3, 1), odd.permute(0, 2, 3, 1)))
-    x = x.reshape(2, groups, n // groups, h, w, 4, 2, channels // 8)
-    x = x.permute(1, 7, 2, 3, 5, 4, 6, 0)
-    return x.reshape(groups, channels // 8, n // groups, h * 4, w * 4)
+    x = even.new_empty(groups, channels // 8, n // groups, h * 4, w * 4)
+    columns = x.view(groups, channels // 8, n // groups, h, 4, w, 2, 2)
+    for place, half in enumerate((even, odd)):
+        folded = half.permute(0, 2, 3, 1).reshape(groups, n // groups, h, w, 4, 2, channels // 8)
+        columns[..., place].copy_(folded.permute(0, 6, 1, 2, 4, 3, 5))
+    return x
 
 
 def shift_time(x: Tensor, groups: int) -> Tensor:
@@ -156,15 +157,10 @@ def _like(x: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
     return made.contiguous(memory_format=torch.channels_last)
 
 
-def activate(x: Tensor) -> Tensor:
-    """The activation of all light models, in place."""
-    return F.leaky_relu(x, _SLOPE, inplace=True)
-
-
 def conv3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
     """3x3 convolution, He initialisation times ``gain``, zero bias."""
     conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-    nn.init.kaiming_normal_(conv.weight, a=_SLOPE)
+    nn.init.kaiming_normal_(conv.weight, a=SLOPE)
     with torch.no_grad():
         conv.weight.mul_(gain)
     assert conv.bias is not None
@@ -172,8 +168,13 @@ def conv3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
     return conv
 
 
+def _activated3(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``activate(conv(x))`` for a `conv3`."""
+    return activated(x, conv.weight, conv.bias, padding=1)
+
+
 class ResidualBlock(nn.Module):
-    """x + conv(act(conv(shift_time(x)))), both 3x3."""
+    """x + conv(act(conv(shift_time(x)))), both 3x3. Without gradients it may overwrite x."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -181,14 +182,12 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv3(width, width, _RESIDUAL_INIT)
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
-        out: Tensor = self.conv2(activate(self.conv1(shift_time(x, groups))))
-        out += x
-        return out
+        return added(self.conv2, _activated3(self.conv1, shift_time(x, groups)), x)
 
     def in_tiles(self, x: Tensor, spare: Tensor, groups: int) -> tuple[Tensor, Tensor]:
         """`forward`, and what is spare then. Overwrites ``spare``, a tensor like ``x``."""
         for frame, rows, around, inner in _tiles(x, 2):
-            y = self.conv2(activate(self.conv1(_shifted_rows(x, groups, frame, around))))
+            y = self.conv2(_activated3(self.conv1, _shifted_rows(x, groups, frame, around)))
             torch.add(x[frame, :, rows], y[0, :, inner], out=spare[frame, :, rows])
         return spare, x
 
@@ -198,7 +197,7 @@ class CoarseBlock(nn.Module):
 
     ``reduce`` and ``expand`` are 1x1 convolutions on 2x2 pixels folded into channels in the order
     (dy, dx, c). They are computed without folding: as a 2x2 convolution of stride 2, and by adding
-    to a view of the features.
+    to a view of the features. Without gradients it may overwrite x.
     """
 
     def __init__(self, width: int) -> None:
@@ -211,11 +210,14 @@ class CoarseBlock(nn.Module):
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
         n, c, h, w = x.shape
-        y = self.expand(activate(self.conv(shift_time(self._reduced(x), groups))))
+        y = self.expand(_activated3(self.conv, shift_time(self._reduced(x), groups)))
+        y = y.permute(0, 2, 3, 1).reshape(n, h // 2, w // 2, 2, 2, c)
         x = x.contiguous(memory_format=torch.channels_last)
-        added = _unfolded(x) + y.permute(0, 2, 3, 1).reshape(n, h // 2, w // 2, 2, 2, c)
-        out: Tensor = added.transpose(2, 3).reshape(n, h, w, c).permute(0, 3, 1, 2)
-        return out
+        if not torch.is_grad_enabled():
+            _unfolded(x).add_(y)
+            return x
+        out: Tensor = (_unfolded(x) + y).transpose(2, 3).reshape(n, h, w, c)
+        return out.permute(0, 3, 1, 2)
 
     def in_tiles(self, x: Tensor, spare: Tensor, groups: int) -> tuple[Tensor, Tensor]:
         """`forward` in place, and what is spare then. Overwrites ``spare``, a tensor like ``x``."""
@@ -226,7 +228,7 @@ class CoarseBlock(nn.Module):
             half = slice(rows.start // 2, rows.stop // 2)
             coarse[frame, :, half] = self._reduced(x[frame : frame + 1, :, rows])[0]
         for frame, rows, around, inner in _tiles(coarse, 1):
-            y = activate(self.conv(_shifted_rows(coarse, groups, frame, around)))
+            y = _activated3(self.conv, _shifted_rows(coarse, groups, frame, around))
             y = self.expand(y[:, :, inner]).permute(0, 2, 3, 1)
             target = x[frame : frame + 1, :, 2 * rows.start : 2 * rows.stop]
             _unfolded(target).add_(y.reshape(1, -1, w // 2, 2, 2, c))
@@ -234,7 +236,7 @@ class CoarseBlock(nn.Module):
 
     def _reduced(self, x: Tensor) -> Tensor:
         kernel = self.reduce.weight.reshape(-1, 2, 2, x.shape[1]).permute(0, 3, 1, 2)
-        return activate(F.conv2d(x, kernel, self.reduce.bias, stride=2))
+        return activated(x, kernel, self.reduce.bias, stride=2)
 
 
 def _unfolded(x: Tensor) -> Tensor:

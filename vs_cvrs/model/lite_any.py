@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import Size
+from vs_cvrs.model.fused import activate
 from vs_cvrs.model.lite import (
     Blocks,
     LightModel,
     LiteImsm,
     LiteModel,
-    activate,
     blocks_reach,
     conv3,
     fold,
