@@ -5,20 +5,25 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 import typer
+import vapoursynth as vs
 from rich.table import Table
 
 from vs_cvrs import metrics
-from vs_cvrs.evaluation import EvaluationError, report, scoring
-from vs_cvrs.evaluation.protocol import Protocol
+from vs_cvrs.evaluation import EvaluationError, report
 from vs_cvrs.evaluation.scenes import Frames, Scene, find_scenes, read_frames
 from vs_cvrs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
+from vs_cvrs.timeline import Timeline, low_size
+
+_RATE = Fraction(30)
 
 _BT709 = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_inp"
 _TO_RGB = "scale=in_color_matrix=bt709:in_range=tv:flags=accurate_rnd+full_chroma_int"
@@ -75,78 +80,174 @@ CARRIERS = (
 
 @dataclass(frozen=True)
 class Row:
-    """Means over scenes, in dB."""
+    """Means over scenes, in dB: what is restored, and against it what else could be seen.
 
-    even_psnr_rgb: float
-    odd_psnr_rgb: float
+    Attributes:
+        shown_psnr_rgb, hidden_psnr_rgb: of the restored frames that low-rate frames show, and of
+            those that had been removed (None where there are none).
+        clip_psnr_rgb: of all restored frames.
+        repeated_clip_psnr_rgb: of the low-rate frames repeated instead.
+        seen_clip_psnr_rgb: of what Upsample shows, which is the one or the other in each group
+            that is not as it was sent.
+    """
+
+    shown_psnr_rgb: float
+    hidden_psnr_rgb: float | None
     clip_psnr_rgb: float
+    repeated_clip_psnr_rgb: float
+    seen_clip_psnr_rgb: float
 
 
-def measure(
-    scene: Scene, carrier: Carrier, weight: str, protocol: Protocol, device: torch.device
-) -> Row:
-    """Hide a scene, carry it, restore what arrives, and score it."""
-    model = scoring.load_model(weight, protocol.ratio, protocol.scale, device)
+@dataclass(frozen=True)
+class Filters:
+    """The filters' arguments."""
+
+    ratio: Fraction
+    scale: Fraction
+    model: str
+    device: str
+
+    def send(self, frames: Frames) -> Any:
+        """The low-rate clip."""
+        return vs.core.cvrs.Downsample(
+            _clip_of(frames, _RATE), scale=float(self.scale), **self._common()
+        )
+
+    def restore(self, low: Frames, size: tuple[int, int], stamp: bool) -> Frames:
+        """Restored frames of what arrived; with ``stamp`` as Upsample shows them."""
+        height, width = size
+        clip = _clip_of(low, _RATE / self.ratio)
+        restored = vs.core.cvrs.Upsample(
+            clip, width=width, height=height, stamp=int(stamp), **self._common()
+        )
+        return _frames_of(restored)
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "factor_num": self.ratio.numerator,
+            "factor_den": self.ratio.denominator,
+            "model": self.model,
+            "device": self.device,
+        }
+
+
+def _clip_of(frames: Frames, rate: Fraction) -> Any:
+    count, _, height, width = frames.shape
+    blank = vs.core.std.BlankClip(
+        format=vs.RGB24,
+        width=width,
+        height=height,
+        length=count,
+        fpsnum=rate.numerator,
+        fpsden=rate.denominator,
+        keep=True,
+    )
+
+    def fill(n: int, f: Any) -> Any:
+        made = f.copy()
+        for plane in range(3):
+            np.asarray(made[plane])[:] = frames[n, plane]
+        return made
+
+    return vs.core.std.ModifyFrame(blank, blank, fill)
+
+
+def _frames_of(clip: Any) -> Frames:
+    return np.stack([[np.asarray(plane) for plane in f] for f in clip.frames(close=True)])
+
+
+def _repeated(low: Frames, nearest: npt.NDArray[np.int64], size: tuple[int, int]) -> Frames:
+    """The nearest low-rate frame for each high-rate one, enlarged where it is smaller."""
+    height, width = size
+    clip = _clip_of(low, _RATE)
+    if (clip.height, clip.width) != tuple(low_size(n, Fraction(1)) for n in size):
+        clip = vs.core.resize.Bicubic(clip, width, height)
+    return _frames_of(clip)[nearest][..., :height, :width]
+
+
+def measure(scene: Scene, filters: Filters, carriers: Sequence[Carrier]) -> Iterator[Row]:
+    """Hide a scene, carry it by each of the carriers, restore what arrives, and score it."""
     frames = read_frames(scene.frames)
-    size = protocol.low_size(scene)
-    lows = [
-        scoring.encode_group(model, frames[g.high.start : g.high.stop], (len(g.low), *size))
-        for g in protocol.groups(len(frames))
-    ]
-    low = np.concatenate([part.cpu().numpy() for part in lows])
-    arrived = carrier.carry(low, Fraction(15))
-    frames = frames[2 * carrier.trimmed :]
-    restored = np.concatenate(
-        [
-            scoring.decode_group(
-                model,
-                torch.from_numpy(arrived[g.low.start : g.low.stop].copy()).to(device),
-                (len(g.high), scene.height, scene.width),
-            )
-            .cpu()
-            .numpy()
-            for g in protocol.groups(len(frames))
-        ]
-    )
-    psnr = metrics.psnr(restored, frames)
-    return Row(
-        float(psnr[::2].mean()), float(psnr[1::2].mean()), metrics.clip_psnr(restored, frames)
-    )
+    size = scene.height, scene.width
+    clip = filters.send(frames)
+    timeline = Timeline(filters.ratio, clip.get_frame(0).props["CVRSGroupLength"])
+    low = _frames_of(clip)
+    for carrier in carriers:
+        arrived = carrier.carry(low, _RATE / filters.ratio)
+        original = frames[timeline.high_begin(carrier.trimmed) :]
+        count = len(original)
+        restored = filters.restore(arrived, size, stamp=False)[:count]
+        seen = filters.restore(arrived, size, stamp=True)[:count]
+        nearest = timeline.upsample_table(len(arrived)).nearest_source[:count]
+        psnr = metrics.psnr(restored, original)
+        shown = np.zeros(count, bool)
+        shown[[timeline.shown(n, count) for n in range(len(arrived))]] = True
+        yield Row(
+            float(psnr[shown].mean()),
+            None if shown.all() else float(psnr[~shown].mean()),
+            metrics.clip_psnr(restored, original),
+            metrics.clip_psnr(_repeated(arrived, nearest, size), original),
+            metrics.clip_psnr(seen, original),
+        )
 
 
 def main(
     datapath: report.DataPath,
     weight: report.Weight = "auto",
+    time_factor: report.TimeFactor = "2",
+    scale_factor: report.ScaleFactor = "1",
     device: report.Device = "auto",
     json_path: report.JsonPath = None,
 ) -> None:
-    """Restore scenes whose low-rate frames went through each of several carriers."""
+    """Restore scenes whose low-rate frames went through each of several carriers.
+
+    The filters do it, in groups of their own. Low-rate files of the scenes are made and read with
+    ffmpeg.
+    """
     with report.command("damage"):
-        protocol = Protocol(Fraction(2), Fraction(1), 8)
-        place = scoring.open_device(device)
+        filters = Filters(
+            report.parse_factor("--time-factor", time_factor),
+            report.parse_factor("--scale-factor", scale_factor),
+            weight,
+            device,
+        )
         scenes = find_scenes(datapath)
-        protocol.check(scenes)
-        rows: dict[str, Row] = {}
+        found: list[list[Row]] = []
         with report.progress_bar() as progress:
             task = progress.add_task("restoring", total=len(CARRIERS) * len(scenes))
-            for carrier in CARRIERS:
-                found = []
-                for scene in scenes:
-                    try:
-                        found.append(measure(scene, carrier, weight, protocol, place))
-                    except subprocess.CalledProcessError as error:
-                        raise EvaluationError(f"{carrier.name}: {error}") from error
-                    progress.advance(task)
-                values = np.mean([list(asdict(row).values()) for row in found], axis=0)
-                rows[carrier.name] = Row(*map(float, values))
+            for scene in scenes:
+                found.append([])
+                try:
+                    for row in measure(scene, filters, CARRIERS):
+                        found[-1].append(row)
+                        progress.advance(task)
+                except (subprocess.CalledProcessError, vs.Error) as error:
+                    raise EvaluationError(f"{scene.name}: {error}") from error
+        rows = {
+            carrier.name: _mean([rows[place] for rows in found])
+            for place, carrier in enumerate(CARRIERS)
+        }
         table = Table(title=f"{len(scenes)} scenes, RGB PSNR in dB")
-        for column in ("low-rate frames went through", "even", "odd", "clip"):
-            table.add_column(column)
+        table.add_column("low-rate frames went through")
+        for column in ("shown", "hidden", "clip", "clip repeated", "clip seen"):
+            table.add_column(column, justify="right")
         for name, row in rows.items():
-            table.add_row(name, *(f"{value:.2f}" for value in asdict(row).values()))
+            values = asdict(row).values()
+            table.add_row(name, *("" if v is None else f"{v:.2f}" for v in values))
         report.table_console().print(table)
         if json_path is not None:
             report.write_json(json_path, {name: asdict(row) for name, row in rows.items()})
+
+
+def _mean(rows: Sequence[Row]) -> Row:
+    hidden = [row.hidden_psnr_rgb for row in rows if row.hidden_psnr_rgb is not None]
+    return Row(
+        float(np.mean([row.shown_psnr_rgb for row in rows])),
+        float(np.mean(hidden)) if hidden else None,
+        float(np.mean([row.clip_psnr_rgb for row in rows])),
+        float(np.mean([row.repeated_clip_psnr_rgb for row in rows])),
+        float(np.mean([row.seen_clip_psnr_rgb for row in rows])),
+    )
 
 
 if __name__ == "__main__":

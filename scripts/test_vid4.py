@@ -18,9 +18,7 @@ def main(
     outputpath: report.OutputPath,
     weight: report.Weight = "auto",
     time_factor: report.TimeFactor = "2",
-    scale_factor: Annotated[
-        str, typer.Option(metavar="N", help="High size over low size: 1, 2.4, 4.")
-    ] = "1",
+    scale_factor: report.ScaleFactor = "1",
     window: Annotated[
         int, typer.Option(help="High-rate frames in a closed group; 7 is the paper's 7 -> 4 -> 7.")
     ] = 8,

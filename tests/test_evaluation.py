@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
+import clips
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -528,6 +529,40 @@ def test_compare_without_the_optional_packages(
     assert averaging["per_scene"]["a"]["send_seconds"] == 0
     ours = report["methods"]["cvrs lite"]
     assert ours["odd_psnr_rgb"] == pytest.approx(48.1308 - 20 * math.log10(3), abs=1e-4)
+
+
+def test_damage_scores_what_arrives_by_each_carrier(tmp_path: Path, nearest_model: Path) -> None:
+    """A model that hides nothing: what is restored of a moving picture is repeated frames."""
+    for n, frame in enumerate(clips.pictures(8, 48, 32)):
+        write_png(tmp_path / "in" / f"{n}.png", frame)
+    code, _, err = run(
+        "damage", "--datapath", tmp_path / "in", "--weight", nearest_model,
+        "--json", tmp_path / "r.json",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = json.loads((tmp_path / "r.json").read_text())
+    lossless = rows["x264 lossless, 4:4:4 10 bit"]
+    assert lossless == rows["x265 lossless, 4:4:4 10 bit"] == rows["FFV1, 4:4:4 10 bit"]
+    # The double keeps the second frame of each pair, exactly but for the stamps.
+    assert lossless["hidden_psnr_rgb"] > 50
+    assert lossless["shown_psnr_rgb"] < 30
+    assert lossless["clip_psnr_rgb"] == lossless["seen_clip_psnr_rgb"]
+    assert rows["first frame cut off"]["hidden_psnr_rgb"] > 50
+    lossy = rows["x264 CRF 18, 4:2:0 8 bit"]
+    assert lossy["hidden_psnr_rgb"] < lossless["hidden_psnr_rgb"] - 10
+    # It sends negatives: repeating those would be seen.
+    assert lossy["repeated_clip_psnr_rgb"] < 10
+    assert lossy["seen_clip_psnr_rgb"] == pytest.approx(lossy["clip_psnr_rgb"])
+
+
+@pytest.mark.parametrize("model", ["absent", "lite"])
+def test_damage_says_what_cannot_be(model: str, tmp_path: Path) -> None:
+    grey_scene(tmp_path / "in", [1, 2, 3, 4])
+    code, _, err = run(
+        "damage", "--datapath", tmp_path / "in", "--weight", model, "--time-factor", "3"
+    )
+    assert code == 2
+    assert err.strip().splitlines()[-1].startswith("damage: in: Downsample: ")
 
 
 @needs_data

@@ -30,6 +30,7 @@ __all__ = [
     "JsonPath",
     "OutputPath",
     "PaperRow",
+    "ScaleFactor",
     "TimeFactor",
     "Weight",
     "check_window",
@@ -92,6 +93,7 @@ Weight = Annotated[
 TimeFactor = Annotated[
     str, typer.Option(metavar="N", help="High rate over low rate: 2, 1.25, 5/4.")
 ]
+ScaleFactor = Annotated[str, typer.Option(metavar="N", help="High size over low size: 1, 2.4, 4.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 JsonPath = Annotated[Path | None, typer.Option("--json", help="Write the results there too.")]
 
