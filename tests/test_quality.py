@@ -116,7 +116,10 @@ def test_any_rate_is_as_good_as_lite_nearly(lite: CvrsModel, lite_any: CvrsModel
 
 @pytest.mark.parametrize(
     ("high", "low", "scale"),
-    [(8, 4, 1), (5, 4, 1), (12, 4, 1), (8, 4, 2), (4, 4, 2), (5, 4, 3)],
+    [
+        *[(8, 4, 1), (5, 4, 1), (12, 4, 1), (8, 4, 2), (4, 4, 2), (5, 4, 3)],
+        *[(10, 4, 3), (12, 4, 4), (16, 4, 4)],
+    ],
 )
 def test_a_still_scene_does_not_flicker_at_any_rate(
     lite_any: CvrsModel, scenes: list[Frames], high: int, low: int, scale: int

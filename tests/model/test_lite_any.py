@@ -290,3 +290,14 @@ def test_a_checkpoint_gives_the_same_model(tmp_path: Path) -> None:
     x = torch.rand(1, 3, 5, 32, 32)
     with torch.inference_mode():
         assert torch.equal(model.encode(x, (4, 16, 16)), loaded.encode(x, (4, 16, 16)))
+
+
+def test_where_nothing_moves_frames_are_made_the_same() -> None:
+    torch.manual_seed(0)
+    still = torch.rand(1, 3, 1, 24, 40).expand(2, -1, 6, -1, -1)
+    noisy = still + 0.4 / 255 * torch.randn(2, 3, 6, 24, 40)
+    noisy[1, :, 4:, :12, 20:] += 0.1  # in the second of two groups something moves
+    made = lite_any._steadied(noisy)
+    assert torch.allclose(made[0], noisy[0].mean(dim=1, keepdim=True).expand_as(made[0]), atol=1e-6)
+    assert torch.allclose(made[1, :, :, :, :17], made[1, :, :1, :, :17], atol=1e-6)
+    assert torch.allclose(made[1, :, :, :12, 20:], noisy[1, :, :, :12, 20:], atol=1e-6)

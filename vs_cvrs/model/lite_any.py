@@ -56,6 +56,10 @@ _LUMA_CHROMA = ((0.299, 0.587, 0.114), (-0.1687, -0.3313, 0.5), (0.5, -0.4187, -
 _CODE_STRENGTH = 0.5
 _CODE_RECOVERY = 0.4
 
+_STILL = 0.8 / 255.0
+_MOVING = 1.6 / 255.0
+_AROUND = 7  # low-rate pixels
+
 # Which frame each pixel of 2x2 begins with, for each number of frames: see LiteModel's interlace.
 _PATTERNS = ((0, 0, 0, 0), (0, 1, 1, 0), (0, 1, 2, 0), (0, 1, 2, 3))
 
@@ -442,6 +446,8 @@ class LiteAnyModel(LightModel):
         frames = slots[:, :, list(layout.places)]
         if len(layout.carried) < size[0]:
             frames = _blended(frames, layout.carried, size[0])
+        if not self.pads(size[1:], (latent.shape[3], latent.shape[4])):
+            frames = _steadied(frames)
         return self._to_high_size(frames, size[1], size[2])
 
     def _to_low_size(self, high: Tensor, height: int, width: int) -> Tensor:
@@ -512,6 +518,22 @@ def _resized(x: Tensor, height: int, width: int, antialias: bool = False) -> Ten
         _frames(x).contiguous(), (height, width), mode="bicubic", antialias=antialias
     )
     return _clip(made, x.shape[0])
+
+
+def _steadied(frames: Tensor) -> Tensor:
+    """Frames of a group (B, 3, T, h, w) without the differences that restoring them makes.
+
+    Where nothing moves, restored frames differ by up to a level, and the space network would make
+    more of it, which is seen as flicker. So around each pixel frames become their mean where they
+    lie less than `_STILL` from it (RMS), stay where they lie more than `_MOVING` from it, and are
+    weighed in between. Detail that moves by less than that is worth less than 0.1 dB.
+    """
+    mean = frames.mean(dim=2, keepdim=True)
+    differences = frames - mean
+    energy = differences.square().mean(dim=(1, 2)).unsqueeze(1)
+    energy = F.avg_pool2d(energy, _AROUND, 1, _AROUND // 2, count_include_pad=False)
+    kept = ((energy - _STILL**2) / (_MOVING**2 - _STILL**2)).clamp(0.0, 1.0)
+    return mean + differences * kept.unsqueeze(2)
 
 
 def _blended(frames: Tensor, carried: Sequence[int], count: int) -> Tensor:
