@@ -125,6 +125,13 @@ def test_loading_leaves_random_numbers_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_others_may_read_what_is_saved(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    checkpoint.save(tmp_path / "m.safetensors", _model(), {})
+    assert (tmp_path / "m.safetensors").stat().st_mode == plain.stat().st_mode
+
+
 def test_half_precision_halves_the_file(tmp_path: Path) -> None:
     model = _model()
     checkpoint.save(tmp_path / "full.safetensors", model, {})

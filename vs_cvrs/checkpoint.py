@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from vs_cvrs.authors_layout import read_folder
@@ -126,7 +126,8 @@ def save(path: Path, model: CvrsModel, info: Mapping[str, Any], half: bool = Fal
         "training": json.dumps(dict(info)),
     }
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata)
+    # Not by the library itself, whose files nobody else may read.
+    partial.write_bytes(to_bytes(tensors, metadata))
     partial.replace(path)
 
 
