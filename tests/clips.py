@@ -25,6 +25,17 @@ def pictures(count: int, width: int = 32, height: int = 24, seed: int = 0) -> Ar
     return levels.astype(np.uint8)
 
 
+def panned(count: int, width: int, height: int) -> Array:
+    """8-bit pictures of waves that a camera passes, 2 pixels to the side and 1 down a frame."""
+    y, x = np.mgrid[0:height, 0:width]
+    t = np.arange(count).reshape(-1, 1, 1, 1)
+    x, y = x - 2 * t, y - t
+    colour = np.arange(3).reshape(3, 1, 1)
+    wave = np.sin(x / 6 + colour) + np.cos(y / 5 + x / 11) + np.sin(x / 23 - y / 17 + 2 * colour)
+    levels: Array = np.round(127.5 + 30 * wave)
+    return levels.astype(np.uint8)
+
+
 def clip_of(frames: Array, fps: tuple[int, int] = (30, 1)) -> Any:
     """An RGB24 clip of 8-bit pictures; fps (0, 1) for an unknown rate."""
     count, _, height, width = frames.shape

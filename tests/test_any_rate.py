@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import vapoursynth as vs
 import watched
-from clips import clip_of, core, frames_of, pictures
+from clips import clip_of, core, frames_of, panned, pictures
 from footage import DATA
 
 from vs_cvrs import metrics, zoo
@@ -25,12 +25,13 @@ pytestmark = pytest.mark.skipif("lite-any" not in zoo.names(), reason="lite-any 
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of 41 frames: real footage where it is there, a test picture else."""
+    """A file of 41 frames: real footage where it is there, moving waves else."""
     made = tmp_path_factory.mktemp("footage") / "source.mkv"
-    pattern = ["-f", "lavfi", "-i", "testsrc2=size=176x144:rate=30"]
-    given = ["-i", str(CARPHONE)] if CARPHONE.exists() else pattern
+    waves = ["-f", "rawvideo", "-pix_fmt", "gbrp", "-s", "176x144", "-r", "30", "-i", "-"]
+    given = ["-i", str(CARPHONE)] if CARPHONE.exists() else waves
     command = [find_ffmpeg(), "-v", "error", *given, "-frames:v", "41", "-an", "-c:v", "ffv1"]
-    subprocess.run([*command, "-pix_fmt", "gbrp", str(made)], check=True, timeout=60)
+    frames = panned(41, 176, 144)[:, [1, 2, 0]].tobytes()
+    subprocess.run([*command, "-pix_fmt", "gbrp", str(made)], check=True, timeout=60, input=frames)
     return made
 
 
