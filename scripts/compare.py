@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from vs_cvrs import metrics
 from vs_cvrs.evaluation import EvaluationError, report, scoring
+from vs_cvrs.evaluation.clips import clip_of, frames_of
 from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import Frames, Scene, find_scenes, read_frames
 from vs_cvrs.model.base import CvrsModel
@@ -83,20 +84,9 @@ class Mvtools(Method):
 
     @override
     def between(self, shown: Frames) -> Frames:
-        count, _, height, width = shown.shape
         core = vs.core
-        blank = core.std.BlankClip(
-            width=width, height=height, format=vs.RGB24, length=count, keep=True
-        )
-
-        def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-            frame = f.copy()
-            for plane in range(3):
-                np.copyto(np.asarray(frame[plane]), shown[n, plane])
-            return frame
-
         # 16-bit YUV, so that the conversion there and back costs nothing.
-        clip = core.std.ModifyFrame(blank, blank, fill)
+        clip = clip_of(shown, Fraction(30))
         clip = core.resize.Bicubic(clip, format=vs.YUV444P16, matrix=vs.MATRIX_BT709)
         pyramid = core.mv.Super(clip, pel=2)
         vectors = []
@@ -105,11 +95,7 @@ class Mvtools(Method):
             vectors.append(core.mv.Recalculate(pyramid, search, blksize=8, overlap=4))
         clip = core.mv.FlowInter(clip, pyramid, *vectors, time=50)
         clip = core.resize.Bicubic(clip, format=vs.RGB24, matrix_in=vs.MATRIX_BT709)
-        made = np.empty((count - 1, 3, height, width), np.uint8)
-        for n, frame in enumerate(core.std.Trim(clip, length=count - 1).frames(close=True)):
-            for plane in range(3):
-                np.copyto(made[n, plane], np.asarray(frame[plane]))
-        return made
+        return frames_of(core.std.Trim(clip, length=len(shown) - 1))
 
 
 class Rife(Method):

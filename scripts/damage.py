@@ -19,6 +19,7 @@ from rich.table import Table
 
 from vs_cvrs import metrics
 from vs_cvrs.evaluation import EvaluationError, report
+from vs_cvrs.evaluation.clips import clip_of, frames_of
 from vs_cvrs.evaluation.scenes import Frames, Scene, find_scenes, read_frames
 from vs_cvrs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
 from vs_cvrs.timeline import Timeline, low_size
@@ -110,17 +111,17 @@ class Filters:
     def send(self, frames: Frames) -> Any:
         """The low-rate clip."""
         return vs.core.cvrs.Downsample(
-            _clip_of(frames, _RATE), scale=float(self.scale), **self._common()
+            clip_of(frames, _RATE), scale=float(self.scale), **self._common()
         )
 
     def restore(self, low: Frames, size: tuple[int, int], stamp: bool) -> Frames:
         """Restored frames of what arrived; with ``stamp`` as Upsample shows them."""
         height, width = size
-        clip = _clip_of(low, _RATE / self.ratio)
+        clip = clip_of(low, _RATE / self.ratio)
         restored = vs.core.cvrs.Upsample(
             clip, width=width, height=height, stamp=int(stamp), **self._common()
         )
-        return _frames_of(restored)
+        return frames_of(restored)
 
     def _common(self) -> dict[str, Any]:
         return {
@@ -131,38 +132,13 @@ class Filters:
         }
 
 
-def _clip_of(frames: Frames, rate: Fraction) -> Any:
-    count, _, height, width = frames.shape
-    blank = vs.core.std.BlankClip(
-        format=vs.RGB24,
-        width=width,
-        height=height,
-        length=count,
-        fpsnum=rate.numerator,
-        fpsden=rate.denominator,
-        keep=True,
-    )
-
-    def fill(n: int, f: Any) -> Any:
-        made = f.copy()
-        for plane in range(3):
-            np.asarray(made[plane])[:] = frames[n, plane]
-        return made
-
-    return vs.core.std.ModifyFrame(blank, blank, fill)
-
-
-def _frames_of(clip: Any) -> Frames:
-    return np.stack([[np.asarray(plane) for plane in f] for f in clip.frames(close=True)])
-
-
 def _repeated(low: Frames, nearest: npt.NDArray[np.int64], size: tuple[int, int]) -> Frames:
     """The nearest low-rate frame for each high-rate one, enlarged where it is smaller."""
     height, width = size
-    clip = _clip_of(low, _RATE)
+    clip = clip_of(low, _RATE)
     if (clip.height, clip.width) != tuple(low_size(n, Fraction(1)) for n in size):
         clip = vs.core.resize.Bicubic(clip, width, height)
-    return _frames_of(clip)[nearest][..., :height, :width]
+    return frames_of(clip)[nearest][..., :height, :width]
 
 
 def measure(scene: Scene, filters: Filters, carriers: Sequence[Carrier]) -> Iterator[Row]:
@@ -171,7 +147,7 @@ def measure(scene: Scene, filters: Filters, carriers: Sequence[Carrier]) -> Iter
     size = scene.height, scene.width
     clip = filters.send(frames)
     timeline = Timeline(filters.ratio, clip.get_frame(0).props["CVRSGroupLength"])
-    low = _frames_of(clip)
+    low = frames_of(clip)
     for carrier in carriers:
         arrived = carrier.carry(low, _RATE / filters.ratio)
         original = frames[timeline.high_begin(carrier.trimmed) :]
