@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import cli
@@ -33,6 +35,21 @@ def test_a_file_that_lost_its_tags_is_decoded(low: Path, tiny_model: Path, tmp_p
     said = cli.run("decode", bare, out, "--model", tiny_model).stderr
     assert "75 frames at 29.97 fps, 64x48" in said
     assert "warning" not in said
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_error(unbuffered: str, low: Path) -> None:
+    with subprocess.Popen(
+        [*cli.COMMAND, "info", str(low)],
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read().strip() == b""
+        assert process.wait(60) == 1
 
 
 ALTERED = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +43,10 @@ def _do(command: str, work: Callable[[], int | None]) -> None:
     # Imported by now or not, VapourSynth and PyTorch report their own errors as these types.
     try:
         code = interruptible(work)
+        sys.stdout.flush()
     except (CliError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            raise typer.Exit(1) from error
         _fail(command, str(error))
     except Exception as error:
         if type(error).__module__ != "vapoursynth":
@@ -49,6 +54,17 @@ def _do(command: str, work: Callable[[], int | None]) -> None:
         _fail(command, str(error))
     else:
         raise typer.Exit(code or 0)
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads standard output any more, as behind ``| head``: no error of ours."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)
+    left = any(event & select.POLLERR for _, event in watched.poll(0))
+    if left:
+        # Or Python would try once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return left
 
 
 def _fail(command: str, text: str) -> None:
