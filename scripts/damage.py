@@ -135,10 +135,9 @@ class Filters:
 def _repeated(low: Frames, nearest: npt.NDArray[np.int64], size: tuple[int, int]) -> Frames:
     """The nearest low-rate frame for each high-rate one, enlarged where it is smaller."""
     height, width = size
-    clip = clip_of(low, _RATE)
-    if (clip.height, clip.width) != tuple(low_size(n, Fraction(1)) for n in size):
-        clip = vs.core.resize.Bicubic(clip, width, height)
-    return frames_of(clip)[nearest][..., :height, :width]
+    if low.shape[2:] != tuple(low_size(n, Fraction(1)) for n in size):
+        low = frames_of(vs.core.resize.Bicubic(clip_of(low, _RATE), width, height))
+    return low[nearest][..., :height, :width]
 
 
 def measure(scene: Scene, filters: Filters, carriers: Sequence[Carrier]) -> Iterator[Row]:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import torch
 
-from vs_cvrs import zoo
+from vs_cvrs import checkpoint, zoo
 
 BENCH = Path(__file__).resolve().parents[1] / "scripts" / "bench.py"
 
@@ -41,6 +44,20 @@ def test_a_quick_run_measures_everything(tmp_path: Path, vapoursynth_env: dict[s
     assert set(results["sampler"]) == {"1x", "2x"}
     assert "Upsample fps" in done.stdout
     assert "took" in done.stdout
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_work_is_counted_alike_in_any_precision(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH.parent))
+    bench = importlib.import_module("bench")
+    model = checkpoint.load(zoo.resolve(name, Fraction(2), Fraction(1))).model.eval()
+    counts = []
+    for dtype in (None, torch.bfloat16):
+        model.convolution_dtype = dtype
+        counts.append(bench._convolutions(model, torch.device("cpu"), Fraction(2), Fraction(1)))
+        assert model.convolution_dtype is dtype
+    assert counts[0] == counts[1]
+    assert counts[0][0] == pytest.approx(8 * 2 * 39_000, rel=0.02)  # 8 frames; multiply and add
 
 
 @pytest.mark.parametrize("sizes", ["448", "8x8", "448x256,", "9000x256"])

@@ -15,7 +15,7 @@ from vs_cvrs.ffmpeg import find_ffmpeg
 
 
 @pytest.fixture(scope="module")
-def test_picture() -> Frames:
+def moving_picture() -> Frames:
     """Eight frames of ffmpeg's moving test picture."""
     command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=448x256:rate=25"]
     command += ["-frames:v", "8", "-f", "rawvideo", "-pix_fmt", "gbrp", "-"]
@@ -24,12 +24,12 @@ def test_picture() -> Frames:
 
 
 @pytest.mark.parametrize("name", ["lite", "lite-any"])
-def test_they_come_back_better_than_averaged(name: str, test_picture: Frames) -> None:
+def test_they_come_back_better_than_averaged(name: str, moving_picture: Frames) -> None:
     model = checkpoint.load(zoo.resolve(name, Fraction(2), Fraction(1))).model.eval()
-    low = scoring.encode_group(model, test_picture, (4, 256, 448))
+    low = scoring.encode_group(model, moving_picture, (4, 256, 448))
     restored = scoring.decode_group(model, low, (8, 256, 448)).numpy()
-    hidden = metrics.psnr(restored, test_picture)[1:-1:2]
-    known = test_picture[::2].astype(np.uint16)
+    hidden = metrics.psnr(restored, moving_picture)[1:-1:2]
+    known = moving_picture[::2].astype(np.uint16)
     averaged = ((known[:-1] + known[1:] + 1) // 2).astype(np.uint8)
-    assert hidden.min() > metrics.psnr(averaged, test_picture[1:-1:2]).max() + 1.0
-    assert metrics.clip_psnr(restored, test_picture) > 26
+    assert hidden.min() > metrics.psnr(averaged, moving_picture[1:-1:2]).max() + 1.0
+    assert metrics.clip_psnr(restored, moving_picture) > 26
