@@ -190,7 +190,7 @@ FilterPlan plan_filter(const std::string &name, const Values &clip, const Values
                        const Values &properties, const std::vector<std::byte> &first_frame) {
     return with_python([&] {
         close_gate_at_exit();
-        const py::object plan = py::module_::import("vs_cvrs.filters")
+        const py::object plan = py::module_::import("vs_cvrs.plugin.planning")
                                     .attr("plan")(name, to_dict(clip), to_dict(arguments), to_dict(properties),
                                                   py::bytes(reinterpret_cast<const char *>(first_frame.data()),
                                                             first_frame.size()));
@@ -225,7 +225,7 @@ Versions versions() {
     return with_python([] {
         close_gate_at_exit();
         Versions result;
-        for (const auto &item : py::module_::import("vs_cvrs.filters").attr("versions")().cast<py::dict>())
+        for (const auto &item : py::module_::import("vs_cvrs.plugin.planning").attr("versions")().cast<py::dict>())
             result.emplace_back(item.first.cast<std::string>(), item.second.cast<std::vector<std::string>>());
         return result;
     });

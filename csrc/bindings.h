@@ -21,7 +21,7 @@ namespace cvrs {
 using Value = std::variant<std::int64_t, double, std::string>;
 using Values = std::map<std::string, Value>;
 
-// What vs_cvrs.filters.plan decided about one filter.
+// What vs_cvrs.plugin.planning.plan decided about one filter.
 struct FilterPlan {
     GroupTable table;
     int width = 0;

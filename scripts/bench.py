@@ -38,16 +38,18 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from vs_cvrs import zoo
+from vs_cvrs.checkpoints import zoo
 from vs_cvrs.evaluation import EvaluationError, report, scoring
 from vs_cvrs.model.base import CvrsModel
-from vs_cvrs.model.sampler import Sampler
+from vs_cvrs.model.paper.sampler import Sampler
 from vs_cvrs.model.strips import bounded_memory
-from vs_cvrs.session import open_session
+from vs_cvrs.programs.vspipe import find_vspipe
+from vs_cvrs.runtime.session import open_session
 from vs_cvrs.timeline import low_size
-from vs_cvrs.vspipe import find_vspipe
 
-_REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "model" / "reference_sampler.py"
+_REFERENCE = (
+    Path(__file__).resolve().parents[1] / "tests" / "model" / "paper" / "reference_sampler.py"
+)
 _LOWS = 4
 _PIPELINE_GROUPS = 12
 _VSPIPE_REPORT = re.compile(r"Output (\d+) frames in ([\d.]+) seconds")

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vs_cvrs import checkpoint
+from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model.base import CvrsModel, Size, round_to_8bit
 
 TOLERANCE = 1e-4

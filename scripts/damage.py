@@ -21,7 +21,7 @@ from vs_cvrs import metrics
 from vs_cvrs.evaluation import EvaluationError, report
 from vs_cvrs.evaluation.clips import clip_of, frames_of
 from vs_cvrs.evaluation.scenes import Frames, Scene, find_scenes, read_frames
-from vs_cvrs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
+from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
 from vs_cvrs.timeline import Timeline, low_size
 
 _RATE = Fraction(30)

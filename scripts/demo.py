@@ -30,8 +30,8 @@ from rich.table import Table
 
 from vs_cvrs import metrics
 from vs_cvrs.cli.clips import stated_matrix, usual_matrix
-from vs_cvrs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
-from vs_cvrs.vspipe import find_vspipe
+from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
+from vs_cvrs.programs.vspipe import find_vspipe
 
 Frame = npt.NDArray[np.uint8]
 

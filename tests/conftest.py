@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cli
+import commands
 import doubles
 import pytest
 import torch
 import watched
 
-from vs_cvrs import checkpoint
+from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model import build
-from vs_cvrs.transfer import cupy_version
+from vs_cvrs.runtime.transfer import cupy_version
 
 TESTS = Path(__file__).resolve().parent
 
@@ -76,14 +76,14 @@ def tiny_model(save_model: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video file of 75 frames with sound."""
-    return cli.video(tmp_path_factory.mktemp("source") / "source.mkv", seconds=2.5)
+    return commands.video(tmp_path_factory.mktemp("source") / "source.mkv", seconds=2.5)
 
 
 @pytest.fixture(scope="session")
 def low(source: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``encode`` makes of it."""
     out = tmp_path_factory.mktemp("low") / "low.mkv"
-    cli.run("encode", source, out, "--model", tiny_model, "--segment", 16)
+    commands.run("encode", source, out, "--model", tiny_model, "--segment", 16)
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from vs_cvrs.ffmpeg import find_ffmpeg
+from vs_cvrs.programs.ffmpeg import find_ffmpeg
 
 SECONDS = 120
 """How long a program may take where a test does not say. Nothing here needs a quarter of that."""

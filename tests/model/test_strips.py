@@ -10,7 +10,7 @@ from test_rescaler import CONV, VARIANTS
 from torch import Tensor
 
 from vs_cvrs.model import build
-from vs_cvrs.model.imsm import Imsm
+from vs_cvrs.model.paper.imsm import Imsm
 from vs_cvrs.model.strips import bounded_memory, in_strips
 
 pytestmark = pytest.mark.usefixtures("one_thread")

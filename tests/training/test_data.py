@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vs_cvrs.ffmpeg import find_ffmpeg
+from vs_cvrs.programs.ffmpeg import find_ffmpeg
 from vs_cvrs.training.config import ConfigError, DataConfig, Stage
 from vs_cvrs.training.data import ClipDataset, Footage, load_footage
 

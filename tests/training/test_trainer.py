@@ -11,15 +11,16 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from places import ROOT
 
-from vs_cvrs import checkpoint
+from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model import build
 from vs_cvrs.training.config import ConfigError, load_config
 from vs_cvrs.training.trainer import Trainer, straight_through_round
 
 PARAMETERS = {"lite": 0.707e6, "lite-any": 1.42e6, "base": 11.7e6, "mix": 17.4e6}
 
-TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
+TRAIN = ROOT / "scripts" / "train.py"
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from vs_cvrs import stamp
+from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.cli.clips import Video, core, frame_array, open_video, to_rgb24
 from vs_cvrs.cli.job import Audio, Encoding, Job, check_output
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_rate
 from vs_cvrs.cli.running import CliError, console, say
 from vs_cvrs.cli.tags import Tags, read_tags
-from vs_cvrs.ffmpeg import CARRIER_FORMAT, LOSSLESS
-from vs_cvrs.stamp import Stamp
+from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, LOSSLESS
 from vs_cvrs.timeline import Timeline
 
 __all__ = ["DecodeOptions", "EncodeOptions", "decode", "encode"]
@@ -254,9 +254,9 @@ def _model_of(checksum: str, tags: Tags | None, wanted: str) -> str:
     """What to give as ``model``: the bundled one whose weights the file was made with."""
     if wanted != "auto":
         return wanted
-    from vs_cvrs.filters import bundled_name  # imports PyTorch
+    from vs_cvrs.checkpoints import zoo
 
-    bundled = bundled_name(checksum)
+    bundled = zoo.name_of(checksum)
     if bundled is not None:
         return bundled
     name = f"{tags.model} ({checksum})" if tags else checksum

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from vs_cvrs import __version__
-from vs_cvrs.ffmpeg import CARRIER_FORMAT, find_ffmpeg
-from vs_cvrs.vspipe import find_vspipe
+from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, find_ffmpeg
+from vs_cvrs.programs.vspipe import find_vspipe
 
 __all__ = ["Check", "checks", "doctor"]
 
@@ -123,7 +123,7 @@ def _bestsource() -> str:
 
 
 def _models() -> str:
-    from vs_cvrs import zoo
+    from vs_cvrs.checkpoints import zoo
 
     return ", ".join(zoo.names())
 
@@ -137,7 +137,7 @@ def _cuda() -> str:
 
 
 def _cupy() -> str:
-    from vs_cvrs.transfer import cupy_version
+    from vs_cvrs.runtime.transfer import cupy_version
 
     return cupy_version() or ""
 

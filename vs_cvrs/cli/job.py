@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vs_cvrs.cli.running import CliError, at_interrupt, children
-from vs_cvrs.ffmpeg import find_ffmpeg
+from vs_cvrs.programs.ffmpeg import find_ffmpeg
 
 __all__ = ["Audio", "Encoding", "Job"]
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from vs_cvrs import stamp
+from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.cli.clips import core, frame_array, open_video, to_rgb24
 from vs_cvrs.cli.running import console
 from vs_cvrs.cli.tags import Tags, read_tags
-from vs_cvrs.stamp import Stamp
 from vs_cvrs.timeline import Timeline
 
 __all__ = ["Finding", "State", "info", "probe"]
@@ -160,6 +160,6 @@ def _what_happened(rgb: Any, source_format: Any, tags: Tags) -> str:
 
 def _bundled(checksum: str) -> str:
     """Name of the bundled model with these weights."""
-    from vs_cvrs.filters import bundled_name  # imports PyTorch
+    from vs_cvrs.checkpoints import zoo
 
-    return bundled_name(checksum) or "not bundled"
+    return zoo.name_of(checksum) or "not bundled"

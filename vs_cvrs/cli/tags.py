@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.cli.running import CliError
-from vs_cvrs.ffmpeg import find_ffmpeg
-from vs_cvrs.stamp import Stamp
+from vs_cvrs.programs.ffmpeg import find_ffmpeg
 
 __all__ = ["TAGS_VERSION", "Tags", "read_tags"]
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vs_cvrs import checkpoint, metrics, zoo
+from vs_cvrs import metrics
+from vs_cvrs.checkpoints import checkpoint, zoo
 from vs_cvrs.evaluation import EvaluationError
 from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import Frames, Scene, read_frames, write_png

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from vs_cvrs.model.base import CvrsModel, Size, round_to_8bit
-from vs_cvrs.model.lite import LiteModel
-from vs_cvrs.model.lite_any import LiteAnyModel
-from vs_cvrs.model.rescaler import ConvRescaler, MixRescaler
+from vs_cvrs.model.light.lite import LiteModel
+from vs_cvrs.model.light.lite_any import LiteAnyModel
+from vs_cvrs.model.paper.rescaler import ConvRescaler, MixRescaler
 
 __all__ = [
     "ARCHITECTURES",

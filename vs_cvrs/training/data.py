@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from vs_cvrs.ffmpeg import find_ffmpeg
+from vs_cvrs.programs.ffmpeg import find_ffmpeg
 from vs_cvrs.timeline import SIZE_MULTIPLE, Timeline, choose_group_length, low_size
 from vs_cvrs.training import graphics
 from vs_cvrs.training.config import ConfigError, DataConfig, Stage

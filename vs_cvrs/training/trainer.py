@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
 
-from vs_cvrs import checkpoint
+from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.evaluation import EvaluationError, scoring
 from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import Scene, find_scenes
 from vs_cvrs.model import build
 from vs_cvrs.model.base import CvrsModel, round_to_8bit
-from vs_cvrs.model.lite import LiteModel
-from vs_cvrs.model.lite_any import LiteAnyModel
+from vs_cvrs.model.light.lite import LiteModel
+from vs_cvrs.model.light.lite_any import LiteAnyModel
 from vs_cvrs.timeline import choose_group_length
 from vs_cvrs.training.config import ConfigError, Stage, TrainingConfig
 from vs_cvrs.training.data import Batch, ClipDataset, load_footage

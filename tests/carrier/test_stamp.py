@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.stamp import Stamp
+
+STAMP = Stamp(
+    ratio=Fraction(1001, 800),
+    rate=Fraction(30),
+    width=1918,
+    height=1078,
+    length=2**24,
+    group_length=256,
+    index=2**23 + 5,
+    checksum="0123456789abcdef",
+)
+
+
+def noise(height: int, width: int, seed: int = 0) -> stamp.Frame:
+    return np.random.default_rng(seed).integers(0, 256, (3, height, width), np.uint8)
+
+
+@pytest.mark.parametrize("size", [(12, 12), (16, 16), (4, 32), (256, 448), (272, 480)])
+@pytest.mark.parametrize("rate", [None, Fraction(60000, 1001)])
+def test_what_was_written_is_read(size: tuple[int, int], rate: Fraction | None) -> None:
+    frame = noise(*size)
+    before = frame.copy()
+    wanted = replace(STAMP, rate=rate)
+    stamp.write(frame, wanted)
+    assert stamp.read(frame) == wanted
+    change = np.abs(frame.astype(int) - before)
+    assert change.max() == 1
+    assert np.count_nonzero(change) <= stamp.MIN_SAMPLES
+
+
+def test_the_same_frame_gets_the_same_stamp() -> None:
+    frames = [noise(24, 32) for _ in range(2)]
+    for frame in frames:
+        stamp.write(frame, STAMP)
+    np.testing.assert_array_equal(frames[0], frames[1])
+    once = frames[0].copy()
+    stamp.write(frames[0], STAMP)
+    np.testing.assert_array_equal(frames[0], once)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 3 * 24 * 32 - 1), st.integers(0, 7))
+def test_one_changed_bit_anywhere_is_seen(sample: int, bit: int) -> None:
+    frame = noise(24, 32)
+    stamp.write(frame, STAMP)
+    frame.reshape(-1)[sample] ^= np.uint8(1 << bit)
+    assert stamp.read(frame) is None
+
+
+def test_frames_that_were_never_stamped_are_not_intact() -> None:
+    assert all(stamp.read(noise(16, 16, seed)) is None for seed in range(2000))
+    for level in (0, 1, 255):
+        assert stamp.read(np.full((3, 24, 32), level, np.uint8)) is None
+
+
+def test_another_shape_of_the_same_samples_is_seen() -> None:
+    frame = noise(24, 32)
+    stamp.write(frame, STAMP)
+    assert stamp.read(frame.reshape(3, 32, 24)) is None
+
+
+def test_small_frames_carry_none() -> None:
+    assert not stamp.fits(8, 12)
+    assert stamp.fits(12, 12)
+    frame = noise(12, 8)
+    with pytest.raises(ValueError, match="needs 376 samples, got 288"):
+        stamp.write(frame, STAMP)
+    assert stamp.read(frame) is None
+
+
+def test_values_beyond_their_fields_are_refused() -> None:
+    frame = noise(24, 32)
+    with pytest.raises(ValueError, match="does not fit"):
+        stamp.write(frame, replace(STAMP, length=2**32))
+
+
+@pytest.mark.parametrize(
+    "change", [{"ratio": Fraction(1, 2)}, {"length": 0}, {"group_length": 0}, {"width": 0}]
+)
+def test_a_forged_payload_that_makes_no_sense_is_no_stamp(change: dict[str, object]) -> None:
+    frame = noise(24, 32)
+    stamp.write(frame, replace(STAMP, **change))  # type: ignore[arg-type]
+    assert stamp.read(frame) is None
+
+
+@pytest.mark.parametrize("frame", [noise(24, 32)[:, ::2], noise(24, 32).astype(np.uint16)])
+def test_arrays_of_another_form_are_refused(frame: stamp.Frame) -> None:
+    with pytest.raises(ValueError, match="contiguous"):
+        stamp.read(frame)

@@ -1,0 +1,133 @@
+"""What the bundled weights promise, on footage that they were not trained on."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from places import VIMEO
+
+from vs_cvrs import metrics
+from vs_cvrs.checkpoints import checkpoint, zoo
+from vs_cvrs.evaluation import scoring
+from vs_cvrs.evaluation.protocol import Protocol
+from vs_cvrs.evaluation.scenes import Frames, find_scenes, read_frames
+from vs_cvrs.model.base import CvrsModel
+from vs_cvrs.timeline import choose_group_length, low_size
+
+pytestmark = pytest.mark.skipif(not VIMEO.is_dir(), reason="no validation data")
+
+
+@pytest.fixture(scope="module")
+def lite() -> CvrsModel:
+    return checkpoint.load(zoo.resolve("auto", Fraction(2), Fraction(1))).model.eval()
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Frames]:
+    return [read_frames(scene.frames) for scene in find_scenes(VIMEO)]
+
+
+def round_trip(model: CvrsModel, frames: Frames) -> tuple[Frames, Frames]:
+    """Low-rate and restored frames of one group."""
+    count, _, height, width = frames.shape
+    low = scoring.encode_group(model, frames, (-(-count // 2), height, width))
+    restored = scoring.decode_group(model, low, (count, height, width))
+    return low.numpy(), restored.numpy()
+
+
+def test_hidden_frames_come_back_better_than_interpolation_guesses_them(
+    lite: CvrsModel, scenes: list[Frames]
+) -> None:
+    rife = [29.95, 39.34, 33.21]  # given every second frame of the same sequences
+    clip, odd, even, shown = [], [], [], []
+    for frames, interpolated in zip(scenes, rife, strict=True):
+        low, restored = round_trip(lite, frames)
+        score = metrics.psnr(restored, frames)
+        clip.append(metrics.clip_psnr(restored, frames))
+        odd.append(score[1::2].mean())
+        even.append(score[::2].mean())
+        shown.append(metrics.psnr(low, frames[::2]).mean())
+        assert odd[-1] > interpolated
+    assert np.mean(clip) > 46.5
+    assert np.mean(odd) > 44.8
+    assert np.mean(shown) > 42.0
+    assert np.mean(even) - np.mean(odd) < 5.0
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6])
+def test_a_scene_cut_costs_little(lite: CvrsModel, scenes: list[Frames], cut: int) -> None:
+    first, second = scenes[0], scenes[1]
+    joined = np.concatenate((first[:cut], second[cut:]))
+    _, restored = round_trip(lite, joined)
+    whole = np.concatenate((round_trip(lite, first)[1][:cut], round_trip(lite, second)[1][cut:]))
+    loss = metrics.clip_psnr(whole, joined) - metrics.clip_psnr(restored, joined)
+    assert loss < 3.0
+
+
+def flicker(restored: Frames) -> float:
+    """The largest difference of two restored frames of a still scene, in levels RMS."""
+    steps = restored[:, None].astype(np.float32) - restored[None]
+    return float(np.sqrt(np.square(steps).mean(axis=(2, 3, 4))).max())
+
+
+def test_a_still_scene_does_not_pulse(lite: CvrsModel, scenes: list[Frames]) -> None:
+    still = np.repeat(scenes[0][:1], 8, axis=0)
+    _, restored = round_trip(lite, still)
+    assert flicker(restored) < 1.0
+
+
+# Clip PSNR of plain linear blending in time and bicubic reduction in space on the three sequences,
+# and by how much more lite-any is to restore.
+FLOORS = {
+    ("5/4", "1"): ([29.36, 33.94, 35.86], 4.0),
+    ("2", "2"): ([26.20, 31.20, 31.76], 2.0),
+    ("2", "1.5"): ([26.29, 31.36, 32.59], 0.0),
+    ("2", "4"): ([24.91, 29.91, 29.31], 0.0),
+    ("1", "2"): ([32.09, 37.15, 34.18], 2.5),
+}
+
+
+@pytest.fixture(scope="module")
+def lite_any() -> CvrsModel:
+    return checkpoint.load(zoo.resolve("auto", Fraction(5, 4), Fraction(1))).model.eval()
+
+
+@pytest.mark.parametrize(("ratio", "scale"), FLOORS)
+def test_any_rate_and_size_beat_blending(lite_any: CvrsModel, ratio: str, scale: str) -> None:
+    floors, gain = FLOORS[ratio, scale]
+    length = choose_group_length(Fraction(ratio), lite_any.group_length)
+    protocol = Protocol(Fraction(ratio), Fraction(scale), None, length)
+    scores = scoring.evaluate(lite_any, find_scenes(VIMEO), protocol)
+    for score, floor in zip(scores.values(), floors, strict=True):
+        assert score.clip_psnr_rgb > floor + gain
+        assert score.lr_psnr_rgb > 34.0
+
+
+def test_any_rate_is_as_good_as_lite_nearly(lite: CvrsModel, lite_any: CvrsModel) -> None:
+    scores = [
+        scoring.average(
+            scoring.evaluate(model, find_scenes(VIMEO), Protocol(Fraction(2), Fraction(1))).values()
+        ).clip_psnr_rgb
+        for model in (lite, lite_any)
+    ]
+    assert scores[0] - scores[1] < 2.0
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "scale"),
+    [
+        *[(8, 4, 1), (5, 4, 1), (12, 4, 1), (8, 4, 2), (4, 4, 2), (5, 4, 3)],
+        *[(10, 4, 3), (12, 4, 4), (16, 4, 4)],
+    ],
+)
+def test_a_still_scene_does_not_flicker_at_any_rate(
+    lite_any: CvrsModel, scenes: list[Frames], high: int, low: int, scale: int
+) -> None:
+    still = np.repeat(scenes[1][:1], high, axis=0)
+    _, _, height, width = still.shape
+    size = tuple(low_size(n, Fraction(scale)) for n in (height, width))
+    sent = scoring.encode_group(lite_any, still, (low, size[0], size[1]))
+    restored = scoring.decode_group(lite_any, sent, (high, height, width)).numpy()
+    assert flicker(restored) < 1.0

@@ -1,0 +1,249 @@
+"""Stamped clips that lost their frame properties, whole and damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import vapoursynth as vs
+from clips import clip_of, core, frames_of, pictures
+
+from vs_cvrs.plugin.frames import FrameType, to_levels
+
+Filter = Callable[..., Any]
+
+
+@pytest.fixture
+def down(nearest_model: Path) -> Filter:
+    return lambda clip, **kw: core.cvrs.Downsample(clip, model=str(nearest_model), **kw)
+
+
+@pytest.fixture
+def up(nearest_model: Path) -> Filter:
+    return lambda clip, **kw: core.cvrs.Upsample(clip, model=str(nearest_model), **kw)
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """What VapourSynth logs as warnings."""
+    found: list[str] = []
+
+    def handle(kind: vs.MessageType, text: str) -> None:
+        if kind == vs.MESSAGE_TYPE_WARNING:
+            found.append(text)
+
+    handler = core.add_log_handler(handle)
+    yield found
+    core.remove_log_handler(handler)
+
+
+def forget(clip: Any) -> Any:
+    """The clip as it comes from a file: without its frame properties."""
+    return core.std.RemoveFrameProps(clip)
+
+
+def damage(clip: Any, frame: int) -> Any:
+    """One level off in one sample of one frame."""
+
+    def change(n: int, f: Any) -> Any:
+        made = f.copy()
+        if n == frame:
+            np.asarray(made[1])[7, 9] ^= 1
+        return made
+
+    return core.std.ModifyFrame(clip, clip, change)
+
+
+def intact(clip: Any) -> list[int]:
+    return [frame.props["CVRSIntact"] for frame in clip.frames()]
+
+
+def test_stamps_are_enough(down: Filter, up: Filter, warnings: list[str]) -> None:
+    low = down(clip_of(pictures(13, 54, 40), (30000, 1001)), factor_num=2, scale=1.25)
+    wanted = up(low)
+    # A reader's idea of the rate, made out of times in milliseconds.
+    read = core.std.AssumeFPS(forget(low), fpsnum=37000, fpsden=2469)
+    restored = up(read)
+    assert (restored.width, restored.height, restored.num_frames) == (54, 40, 13)
+    assert restored.fps == Fraction(30000, 1001)
+    np.testing.assert_array_equal(frames_of(restored), frames_of(wanted))
+    assert intact(restored) == intact(wanted) == [1] * 13
+    assert warnings == []
+
+
+@pytest.mark.parametrize("form", [vs.RGB30, vs.RGB48, vs.RGBH, vs.RGBS])
+def test_stamps_survive_deeper_formats(form: int, down: Filter, up: Filter) -> None:
+    low = forget(down(clip_of(pictures(8)), fps=15))
+    assert intact(up(core.resize.Point(low, format=form), strict=1)) == [1] * 8
+
+
+def test_frames_are_stamped_the_same_in_any_order(down: Filter) -> None:
+    source = clip_of(pictures(18))
+    orders = [range(9), range(8, -1, -1), [4, 0, 8, 3, 7, 2, 6, 1, 5]]
+    first, *others = [frames_of(down(source, fps=15), order) for order in orders]
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+    plain = frames_of(down(source, fps=15, stamp=0)).astype(int)
+    assert np.abs(first - plain).max() == 1
+
+
+def test_a_clip_that_was_cut_at_its_start(down: Filter, up: Filter, warnings: list[str]) -> None:
+    low = forget(down(clip_of(pictures(24)), fps=15))
+    whole = frames_of(up(low))
+    on_grid = up(low[4:])
+    np.testing.assert_array_equal(frames_of(on_grid), whole[8:])
+    assert intact(on_grid) == [1] * 16
+    assert warnings == []
+    off_grid = up(low[3:])
+    np.testing.assert_array_equal(frames_of(off_grid)[2:], whole[8:])
+    assert intact(off_grid) == [0] * 2 + [1] * 16
+    assert len(warnings) == 1
+    assert "frames 0 to 0 of the clip are only a part of their group" in warnings[0]
+    assert intact(up(low[:10])) == [1] * 16 + [0] * 4
+
+
+def test_one_changed_sample(down: Filter, up: Filter, warnings: list[str]) -> None:
+    low = damage(forget(down(clip_of(pictures(24)), fps=15)), 5)
+    restored = up(low)
+    assert intact(restored) == [1] * 8 + [0] * 8 + [1] * 8
+    assert intact(restored) == [1] * 8 + [0] * 8 + [1] * 8
+    assert len(warnings) == 1
+    assert warnings[0].startswith(
+        "Upsample: frames 4 to 7 of the clip are not as Downsample made them"
+    )
+    strict = up(low, strict=1)
+    with pytest.raises(vs.Error, match="Upsample: frames 4 to 7 of the clip are not as Downsample"):
+        strict.get_frame(12)
+    assert intact(strict[:8]) == [1] * 8
+
+
+def test_damage_is_seen_behind_frame_properties(down: Filter, up: Filter) -> None:
+    low = damage(down(clip_of(pictures(16)), fps=15), 0)
+    assert intact(up(low)) == [0] * 8 + [1] * 8
+
+
+def test_frames_out_of_place(down: Filter, up: Filter, warnings: list[str]) -> None:
+    low = forget(down(clip_of(pictures(24)), fps=15))
+    swapped = core.std.Splice([low[:5], low[6], low[5], low[7:]])
+    assert intact(up(swapped)) == [1] * 8 + [0] * 8 + [1] * 8
+    assert "are out of place" in warnings[0]
+    damaged_start = damage(low[2:], 0)
+    assert intact(up(damaged_start, fps=30))[-4:] == [0] * 4
+    assert "are not as Downsample" in warnings[1]
+
+
+def test_a_file_whose_first_frame_is_damaged(down: Filter, up: Filter) -> None:
+    low = damage(forget(down(clip_of(pictures(24)), fps=15)), 0)
+    assert intact(up(low, fps=30)) == [0] * 8 + [1] * 16
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("form", [vs.RGB24, vs.RGB30, vs.RGBS])
+def test_where_nothing_is_hidden_frames_are_repeated(
+    scale: int, form: int, conv_model: Path, warnings: list[str]
+) -> None:
+    source = pictures(9, 32, 24)
+    plain = core.resize.Point(clip_of(source, (15, 1)), format=form)
+    restored = core.cvrs.Upsample(plain, fps=30, scale=scale, model=str(conv_model))
+    assert intact(restored) == [0] * 18
+    assert len(warnings) == 1
+    shown = frames_of(core.resize.Point(restored, format=vs.RGB24))
+    np.testing.assert_array_equal(shown[::2], shown[1::2])
+    if scale == 1:
+        np.testing.assert_array_equal(shown[::2], source)
+    else:
+        small = shown[::2].reshape(9, 3, 24, 2, 32, 2).mean(axis=(3, 5))
+        assert np.abs(small - source).mean() < 4
+
+
+def test_padding_is_cut_off_repeated_frames(conv_model: Path) -> None:
+    source = pictures(4, 32, 24)
+    restored = core.cvrs.Upsample(
+        clip_of(source, (15, 1)), fps=30, width=30, height=21, model=str(conv_model)
+    )
+    np.testing.assert_array_equal(frames_of(restored)[::2], source[:, :, :21, :30])
+
+
+@pytest.mark.parametrize("ratio", [Fraction(2), Fraction(5, 2), Fraction(1001, 800)])
+def test_damaged_groups_that_still_show_motion_are_restored(
+    ratio: Fraction, save_model: Callable[..., Path]
+) -> None:
+    """Trust is about time, so a model that makes in-between frames of nothing hidden has it."""
+    model = str(save_model("between", {}))
+    source = pictures(12, 32, 24)
+    ratio_arguments = {"factor_num": ratio.numerator, "factor_den": ratio.denominator}
+    plain = clip_of(source, (15, 1))
+    restored = core.cvrs.Upsample(plain, gop=4, model=model, **ratio_arguments)
+    assert set(intact(restored)) == {0}
+    unchecked = core.cvrs.Upsample(plain, gop=4, model=model, stamp=0, **ratio_arguments)
+    np.testing.assert_array_equal(frames_of(restored), frames_of(unchecked))
+
+
+def test_nothing_is_judged_where_nothing_was_stamped(down: Filter, up: Filter) -> None:
+    low = down(clip_of(pictures(8)), fps=15, stamp=0)
+    wanted = frames_of(up(low))
+    for restored in (up(low), up(forget(low), fps=30, stamp=0)):
+        assert "CVRSIntact" not in restored.get_frame(0).props
+        np.testing.assert_array_equal(frames_of(restored), wanted)
+    with pytest.raises(vs.Error, match="strict=1 needs frames with stamps"):
+        up(low, strict=1)
+
+
+def test_small_frames_have_no_stamps(down: Filter, up: Filter) -> None:
+    low = down(clip_of(pictures(4, 8, 8)), fps=15)
+    assert low.get_frame(0).props.CVRSStamped == 0
+    for clip in (low, forget(low)):
+        restored = up(clip, fps=30)
+        assert "CVRSIntact" not in restored.get_frame(0).props
+        with pytest.raises(vs.Error, match="Upsample: strict=1 needs frames with stamps"):
+            up(clip, fps=30, strict=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fps": 60}, "target rate is given as 60, but the clip's stamps state 30"),
+        ({"factor_num": 3}, "time factor is given as 3, but the clip's stamps state 2"),
+        ({"width": 36}, "width is given as 36, but the clip's stamps state 32"),
+        ({"length": 20}, "length is given as 20, but the clip's stamps state 16"),
+        ({"phase": 1}, "phase is given as 1, but the clip's stamps state 0"),
+        ({"gop": 2}, "gop is given as 2, but the clip's stamps state 4"),
+    ],
+)
+def test_arguments_that_contradict_the_stamps(
+    arguments: dict[str, Any], message: str, down: Filter, up: Filter
+) -> None:
+    low = forget(down(clip_of(pictures(16)), fps=15))
+    with pytest.raises(vs.Error, match=f"Upsample: .*{message}"):
+        up(low, **arguments)
+
+
+def test_a_rate_that_a_reader_rounded_is_no_contradiction(down: Filter, up: Filter) -> None:
+    clip = clip_of(pictures(16), (88000, 2933))  # 30 fps as a reader states it
+    restored = up(forget(down(clip, factor_num=2)), fps=30)
+    assert restored.num_frames == 16
+    assert restored.fps == Fraction(88000, 2933)
+
+
+def test_other_models_and_other_clips(down: Filter, up: Filter, conv_model: Path) -> None:
+    low = forget(down(clip_of(pictures(16)), fps=15))
+    with pytest.raises(vs.Error, match=r"made with model \([0-9a-f]{16}\), but the model here is"):
+        core.cvrs.Upsample(low, model=str(conv_model))
+    with pytest.raises(vs.Error, match="has 16 frames, but the stamps of its first frame state"):
+        up(low + low)
+
+
+@pytest.mark.parametrize(("bits", "top"), [(10, 1023), (16, 65535)])
+def test_levels(bits: int, top: int) -> None:
+    eight = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, 1)
+    deep = np.round(eight / 255 * top).astype(np.uint16)
+    kind = FrameType(np.dtype(np.uint16), bits, 16, 16)
+    np.testing.assert_array_equal(to_levels(deep, kind), eight)
+    half = FrameType(np.dtype(np.float16), 16, 16, 16)
+    np.testing.assert_array_equal(to_levels((eight / 255).astype(np.float16), half), eight)
+    outside = np.full((1, 3, 16, 16), 1.5, np.float16)
+    assert to_levels(outside, half).max() == 255

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from places import ROOT
+
+from vs_cvrs.checkpoints import checkpoint, zoo
+
+BENCH = ROOT / "scripts" / "bench.py"
+
+
+def _bench(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCH), "--device", "cpu", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=240, check=False, env=env
+    )
+
+
+def test_a_quick_run_measures_everything(tmp_path: Path, vapoursynth_env: dict[str, str]) -> None:
+    done = _bench("--quick", "--json", str(tmp_path / "bench.json"), env=vapoursynth_env)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "bench.json").read_text())
+    assert "vspipe" not in results["skipped"], results["skipped"]
+    assert {row["model"] for row in results["speeds"]} == set(zoo.names())
+    rows = [row for row in results["speeds"] if row["model"] == "lite"]
+    assert {(row["time_factor"], row["space_factor"]) for row in rows} == {(2.0, 1.0)}
+    assert {(row["width"], row["height"]) for row in rows} == {(64, 48)}
+    assert len({row["precision"] for row in rows}) == len(rows)
+    for row in rows:
+        assert row["downsample_fps"] > 0
+        assert row["upsample_fps"] > 0
+        assert row["peak_mib"] > 100
+        assert row["sampler"] == 0.0
+        assert 0.0 < row["imsm"] < 1.0
+        assert 0.0 < row["convolutions"] < 1.0
+        assert 0.0 < row["of_peak_overall"] < row["of_peak"]
+    assert results["pipeline"][0]["share"] > 0.0
+    assert set(results["sampler"]) == {"1x", "2x"}
+    assert "Upsample fps" in done.stdout
+    assert "took" in done.stdout
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_work_is_counted_alike_in_any_precision(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH.parent))
+    bench = importlib.import_module("bench")
+    model = checkpoint.load(zoo.resolve(name, Fraction(2), Fraction(1))).model.eval()
+    counts = []
+    for dtype in (None, torch.bfloat16):
+        model.convolution_dtype = dtype
+        counts.append(bench._convolutions(model, torch.device("cpu"), Fraction(2), Fraction(1)))
+        assert model.convolution_dtype is dtype
+    assert counts[0] == counts[1]
+    assert counts[0][0] == pytest.approx(8 * 2 * 39_000, rel=0.02)  # 8 frames; multiply and add
+
+
+@pytest.mark.parametrize("sizes", ["448", "8x8", "448x256,", "9000x256"])
+def test_wrong_sizes_are_named(sizes: str, vapoursynth_env: dict[str, str]) -> None:
+    done = _bench("--sizes", sizes, env=vapoursynth_env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench: --sizes must be like 448x256,1280x720")
+    assert "Traceback" not in done.stderr

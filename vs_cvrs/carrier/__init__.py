@@ -1,0 +1,1 @@
+"""Low-rate frames between the two ends: what they carry, and what keeps it."""

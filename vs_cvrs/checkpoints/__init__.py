@@ -1,0 +1,1 @@
+"""Models in files, which anybody may have made."""

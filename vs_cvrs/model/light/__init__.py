@@ -1,0 +1,1 @@
+"""Models cheap enough for CPUs."""

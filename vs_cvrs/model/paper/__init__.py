@@ -1,0 +1,1 @@
+"""The model of the paper (Zhang & Chen, CVPR 2025)."""

@@ -1,0 +1,62 @@
+"""A group's frames as they lie in group buffers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from vs_cvrs.runtime.session import Frames
+from vs_cvrs.timeline import low_size
+
+__all__ = [
+    "FrameType",
+    "fit",
+    "to_levels",
+]
+
+
+@dataclass(frozen=True)
+class FrameType:
+    """Frames in a group buffer: sample type, bits that are used of it, size."""
+
+    dtype: np.dtype[Any]
+    bits: int
+    height: int
+    width: int
+
+    def view(self, memory: npt.NDArray[np.uint8], count: int) -> Frames:
+        """The first ``count`` frames of a group buffer."""
+        size = count * 3 * self.height * self.width * self.dtype.itemsize
+        return memory[:size].view(self.dtype).reshape(count, 3, self.height, self.width)
+
+    @property
+    def top(self) -> float:
+        """The level of white."""
+        if self.dtype.kind == "f":
+            return 1.0
+        return float(2**self.bits - 1)
+
+
+def fit(low: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """A low-rate frame at another size; what only rounds a size up to a multiple of 4 is cut."""
+    if tuple(low_size(n, Fraction(1)) for n in size) == low.shape[1:]:
+        return low[:, : size[0], : size[1]].astype(np.float32)
+    picture = torch.from_numpy(low)[None].to(torch.float32)
+    made = F.interpolate(picture, size=size, mode="bicubic", align_corners=False)
+    return np.asarray(made[0].clamp(0.0, 255.0).numpy(), dtype=np.float32)
+
+
+def to_levels(frames: Frames, kind: FrameType) -> npt.NDArray[np.uint8]:
+    """Frames of any type as the levels of 8 bits that they stand for."""
+    if frames.dtype == np.uint8:
+        return frames
+    # Samples that are no numbers stand for no level; the session says what is wrong with them.
+    with np.errstate(invalid="ignore", over="ignore"):
+        levels = np.round(frames.astype(np.float32) * (255.0 / kind.top))
+        return np.clip(levels, 0, 255).astype(np.uint8)

@@ -1,0 +1,69 @@
+"""How a clip's frames fall into groups, where it begins in one, and where it ends."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from vs_cvrs.plugin.arguments import Arguments
+from vs_cvrs.plugin.limits import MAX_FRAMES, check_frames
+from vs_cvrs.plugin.statements import Stated
+from vs_cvrs.runtime.session import Session
+from vs_cvrs.timeline import (
+    MAX_GROUP_LENGTH,
+    Timeline,
+    choose_group_length,
+)
+
+__all__ = [
+    "length_of",
+    "phase_of",
+    "timeline_of",
+]
+
+
+def timeline_of(
+    given: Arguments, session: Session, ratio: Fraction, stated: Stated | None = None
+) -> Timeline:
+    """The grouping for a ratio, as the script, the clip or the model want it."""
+    length = given.number("gop", 1, MAX_GROUP_LENGTH)
+    if stated is not None:
+        stated.agree("gop", length, stated.group_length)
+        length = stated.group_length
+    return Timeline(ratio, length or choose_group_length(ratio, session.model.group_length))
+
+
+def phase_of(given: Arguments, timeline: Timeline, stated: Stated | None) -> int:
+    """The low-rate index of the clip's first frame, as far as it is known."""
+    phase = given.number("phase", 0, 2**31 - 1)
+    if stated is None:
+        return phase or 0
+    # A phase may be given within its group or from the start of the untrimmed clip.
+    if phase is not None and phase != stated.index % timeline.group_length:
+        stated.agree("phase", phase, stated.index)
+    return stated.index
+
+
+def length_of(
+    given: Arguments, timeline: Timeline, low_frames: int, phase: int, stated: Stated | None
+) -> int:
+    """How many frames to restore; 0: all that the clip's frames span."""
+    begin = timeline.high_begin(phase)
+    span = timeline.high_begin(phase + low_frames) - begin
+    length = given.number("length", 1, MAX_FRAMES)
+    if stated is not None:
+        left = min(span, stated.length - begin)
+        if left < 1:
+            raise ValueError(
+                f"{stated.where} CVRSIndex {stated.index} and CVRSLength {stated.length} "
+                "leave nothing to restore"
+            )
+        stated.agree("length", length, left)
+        sent = timeline.low_count(stated.length) - phase
+        if low_frames > sent:
+            raise ValueError(
+                f"the clip has {low_frames} frames, but the {stated.where} of its first frame "
+                f"state that {sent} are left of its clip: trim it, or give clips one by one"
+            )
+        length = left
+    check_frames("restored", length or span)
+    return length or 0  # more than these frames span is an error in upsample_table

@@ -1,0 +1,197 @@
+"""The two filters' arguments: from what a script says to a plan for the group filter.
+
+`plan` is what the compiled plugin calls when a script creates a filter. Everything that can be
+wrong with the arguments is found here, before the first frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from vs_cvrs import __version__
+from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.stamp import Stamp
+from vs_cvrs.checkpoints import zoo
+from vs_cvrs.plugin.arguments import Arguments
+from vs_cvrs.plugin.clip import Clip, Value, check_clip, frame_type
+from vs_cvrs.plugin.frames import FrameType
+from vs_cvrs.plugin.grouping import length_of, phase_of, timeline_of
+from vs_cvrs.plugin.limits import check_memory
+from vs_cvrs.plugin.models import check_model, open_model, warnings_of
+from vs_cvrs.plugin.processing import Downsampler, Processor, Upsampler
+from vs_cvrs.plugin.rates import downsample_rate, pair, upsample_rate
+from vs_cvrs.plugin.sizes import downsample_size, upsample_size
+from vs_cvrs.plugin.statements import PROPERTIES_VERSION, Stated
+from vs_cvrs.runtime.transfer import cupy_version
+from vs_cvrs.timeline import (
+    SIZE_MULTIPLE,
+    GroupTable,
+    nearest_allowed_sizes,
+)
+
+__all__ = [
+    "FilterPlan",
+    "plan",
+    "versions",
+]
+
+
+@dataclass(frozen=True)
+class FilterPlan:
+    """What the compiled plugin needs to know of a filter.
+
+    ``rate`` is (0, 0) where it is unknown; then frame durations are multiplied by
+    ``duration_factor``. ``index_property`` is the property that gets the frame's number.
+    ``first_index`` is the CVRSIndex of source frame 0, or -1 where it has none.
+    """
+
+    table: GroupTable
+    width: int
+    height: int
+    is_float: bool
+    bits: int
+    rate: tuple[int, int]
+    duration_factor: tuple[int, int]
+    processor: Processor
+    properties: dict[str, int | str] = field(default_factory=dict)
+    index_property: str = ""
+    first_index: int = -1
+    warnings: list[str] = field(default_factory=list)
+
+
+def plan(
+    name: str,
+    clip: Mapping[str, Value],
+    arguments: Mapping[str, Value],
+    properties: Mapping[str, Value],
+    first_frame: bytes = b"",
+) -> FilterPlan:
+    """Plan a filter.
+
+    Args:
+        name: "Downsample" or "Upsample".
+        clip: width, height, frames, rate_num, rate_den, is_constant, is_rgb, is_float, bits and
+            format_name of the source clip.
+        arguments: the script's, by their names in the filter's signature.
+        properties: the CVRS properties of the source clip's first frame; Upsample only.
+        first_frame: that frame's samples, plane after plane; Upsample only.
+
+    Raises:
+        ValueError, OSError, RuntimeError: with one sentence for the user.
+    """
+    source = check_clip(clip)
+    given = Arguments(arguments)
+    if name == "Downsample":
+        return _plan_downsample(source, given)
+    stamps = given.number("stamp", 0, 1) != 0
+    stated = Stated.read(properties)
+    if stated is None and stamps:
+        stated = Stated.of_stamp(source, first_frame)
+    return _plan_upsample(source, given, stated, stamps)
+
+
+def versions() -> dict[str, list[str]]:
+    """What ``core.cvrs.Version()`` gives."""
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        devices += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(count)]
+    return {
+        "plugin": [__version__],
+        "models": [f"{name} {zoo.checksum(name)}" for name in zoo.names()],
+        "torch": [torch.__version__],
+        "cupy": [cupy_version() or "absent"],
+        "devices": devices,
+    }
+
+
+def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
+    ratio, low_rate = downsample_rate(clip, given)
+    low_width, low_height, scale = downsample_size(clip, given)
+    session = open_model(given, ratio, scale)
+    timeline = timeline_of(given, session, ratio)
+    check_model(session, ratio, (low_width, low_height), (clip.width, clip.height))
+    table = timeline.downsample_table(clip.frames)
+    source = frame_type(clip)
+    output = FrameType(np.dtype(np.uint8), 8, low_height, low_width)
+    check_memory(session, table, source, output)
+    high_rate = pair(clip.rate)
+    mark: Stamp | None = None
+    if given.number("stamp", 0, 1) != 0 and stamp.fits(low_width, low_height):
+        mark = Stamp(
+            ratio=ratio,
+            rate=clip.rate,
+            width=clip.width,
+            height=clip.height,
+            length=clip.frames,
+            group_length=timeline.group_length,
+            index=0,
+            checksum=session.checksum,
+        )
+    return FilterPlan(
+        table=table,
+        width=low_width,
+        height=low_height,
+        is_float=False,
+        bits=8,
+        rate=pair(low_rate),
+        duration_factor=pair(ratio),
+        processor=Downsampler(session, source, output, table, mark),
+        properties={
+            "CVRSVersion": PROPERTIES_VERSION,
+            "CVRSFactorNum": ratio.numerator,
+            "CVRSFactorDen": ratio.denominator,
+            "CVRSRateNum": high_rate[0],
+            "CVRSRateDen": high_rate[1],
+            "CVRSWidth": clip.width,
+            "CVRSHeight": clip.height,
+            "CVRSLength": clip.frames,
+            "CVRSGroupLength": timeline.group_length,
+            "CVRSModel": session.name,
+            "CVRSChecksum": session.checksum,
+            "CVRSStamped": int(mark is not None),
+        },
+        index_property="CVRSIndex",
+        warnings=warnings_of(given, session),
+    )
+
+
+def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: bool) -> FilterPlan:
+    for side, size in (("width", clip.width), ("height", clip.height)):
+        if size % SIZE_MULTIPLE:
+            below, above = nearest_allowed_sizes(size)
+            raise ValueError(
+                f"the clip's {side} must be a multiple of {SIZE_MULTIPLE}, got {size}; "
+                f"nearest: {below} and {above}"
+            )
+    ratio, high_rate = upsample_rate(clip, given, stated)
+    width, height, scale = upsample_size(clip, given, stated)
+    session = open_model(given, ratio, scale, stated)
+    timeline = timeline_of(given, session, ratio, stated)
+    check_model(session, ratio, (clip.width, clip.height), (width, height))
+    phase = phase_of(given, timeline, stated)
+    length = length_of(given, timeline, clip.frames, phase, stated)
+    table = timeline.upsample_table(clip.frames, phase, length)
+    source = frame_type(clip)
+    output = FrameType(source.dtype, clip.bits, height, width)
+    check_memory(session, table, source, output)
+    stamped = stamps and (stamp.fits(clip.width, clip.height) if stated is None else stated.stamped)
+    strict = bool(given.number("strict", 0, 1))
+    if strict and not stamped:
+        raise ValueError("strict=1 needs frames with stamps, and this clip has none to check")
+    return FilterPlan(
+        table=table,
+        width=width,
+        height=height,
+        is_float=clip.is_float,
+        bits=clip.bits,
+        rate=pair(high_rate),
+        duration_factor=pair(1 / ratio),
+        processor=Upsampler(session, source, output, table, timeline, phase, stamped, strict),
+        first_index=stated.index if stated else -1,
+        warnings=warnings_of(given, session),
+    )

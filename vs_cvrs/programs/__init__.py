@@ -1,0 +1,1 @@
+"""Other people's programs: where they are, and what they are told."""

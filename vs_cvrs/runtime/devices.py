@@ -1,0 +1,77 @@
+"""What the names of devices and precisions mean."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from vs_cvrs.checkpoints.untrusted import shown
+from vs_cvrs.model.base import CvrsModel
+from vs_cvrs.runtime.transfer import cupy_version
+
+__all__ = [
+    "PRECISIONS",
+    "automatic_precision",
+    "device_context",
+    "resolve_device",
+]
+
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+"""What the down and up networks compute in; the IMSM always computes in float32."""
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that a name stands for; "auto" is the first CUDA device where CuPy is there too.
+
+    Raises:
+        ValueError: the name is none of "auto", "cpu", "cuda", "cuda:N".
+        RuntimeError: there is no such CUDA device.
+    """
+    if device == "auto":
+        usable = torch.cuda.is_available() and cupy_version() is not None
+        return torch.device("cuda", 0) if usable else torch.device("cpu")
+    kind, colon, index = device.partition(":")
+    if kind == "cpu" and not colon:
+        return torch.device("cpu")
+    if kind != "cuda" or (colon and not (index.isascii() and index.isdigit())):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {shown(repr(device))}")
+    if not torch.cuda.is_available():
+        raise RuntimeError(f"device {device} is asked for, but PyTorch finds no CUDA device here")
+    count = torch.cuda.device_count()
+    if colon and int(index) >= count:
+        raise RuntimeError(
+            f"device {device} is asked for, but there are only cuda:0 to {count - 1}"
+        )
+    return torch.device("cuda", int(index) if colon else 0)
+
+
+def automatic_precision(model: CvrsModel, device: torch.device) -> torch.dtype | None:
+    """What ``precision="auto"`` stands for."""
+    if device.type == "cuda":
+        return torch.float16
+    # Without the instructions bfloat16 is slower than float32. PyTorch before 2.12 cannot tell.
+    tell: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities = tell()
+    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return torch.bfloat16 if fast and model.takes_bfloat16 else None
+
+
+@contextlib.contextmanager
+def device_context(device: torch.device) -> Iterator[None]:
+    """The settings that a session computes under."""
+    if device.type != "cuda":
+        yield
+        return
+    # The same numbers every time: no search for the fastest algorithm, no TF32 in what is float32.
+    exact = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    with torch.cuda.device(device), exact:
+        yield
