@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vs_cvrs.carrier import stamp
-from vs_cvrs.carrier.stamp import Stamp
+from vs_cvrs.carrier.stamp import Mode, Sent, Stamp
 
 STAMP = Stamp(
     ratio=Fraction(1001, 800),
@@ -20,6 +21,7 @@ STAMP = Stamp(
     group_length=256,
     index=2**23 + 5,
     checksum="0123456789abcdef",
+    sent=Sent(91, 88, Mode.INTERPOLATED, 16, 239),
 )
 
 
@@ -27,7 +29,7 @@ def noise(height: int, width: int, seed: int = 0) -> stamp.Frame:
     return np.random.default_rng(seed).integers(0, 256, (3, height, width), np.uint8)
 
 
-@pytest.mark.parametrize("size", [(12, 12), (16, 16), (4, 32), (256, 448), (272, 480)])
+@pytest.mark.parametrize("size", [(12, 12), (16, 16), (4, 36), (256, 448), (272, 480)])
 @pytest.mark.parametrize("rate", [None, Fraction(60000, 1001)])
 def test_what_was_written_is_read(size: tuple[int, int], rate: Fraction | None) -> None:
     frame = noise(*size)
@@ -38,6 +40,32 @@ def test_what_was_written_is_read(size: tuple[int, int], rate: Fraction | None) 
     change = np.abs(frame.astype(int) - before)
     assert change.max() == 1
     assert np.count_nonzero(change) <= stamp.MIN_SAMPLES
+
+
+# The lowest bits of noise(12, 12) with STAMP, as the code of version 1 wrote it.
+_VERSION_1 = (
+    "0281020400f40408040850100af710002000fd107b7848b70140020001040400"
+    "4208005008868563c2756cdf5e46170aa70c3c0740c5"
+)
+
+
+def test_stamps_of_version_1_are_read() -> None:
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(_VERSION_1), np.uint8))
+    frame = noise(12, 12) & np.uint8(0xFE) | bits.reshape(3, 12, 12)
+    assert stamp.read(frame) == replace(STAMP, sent=Sent())
+    frame[0, 0, 0] ^= 2
+    assert stamp.read(frame) is None
+
+
+def test_quality_is_said_in_half_decibels() -> None:
+    for psnr, quality in ((45.49, 90), (45.5, 91), (0.0, 1), (200.0, 254), (math.inf, stamp.EXACT)):
+        assert stamp.quality_of(psnr) == quality
+    assert [stamp.psnr_of(q) for q in (0, 1, 91, stamp.EXACT)] == [None, 0.5, 45.5, math.inf]
+
+
+def test_the_same_clip_whatever_the_group() -> None:
+    assert STAMP.same_clip(replace(STAMP, index=0, sent=Sent()))
+    assert not STAMP.same_clip(replace(STAMP, length=3))
 
 
 def test_the_same_frame_gets_the_same_stamp() -> None:
@@ -75,7 +103,7 @@ def test_small_frames_carry_none() -> None:
     assert not stamp.fits(8, 12)
     assert stamp.fits(12, 12)
     frame = noise(12, 8)
-    with pytest.raises(ValueError, match="needs 376 samples, got 288"):
+    with pytest.raises(ValueError, match="needs 416 samples, got 288"):
         stamp.write(frame, STAMP)
     assert stamp.read(frame) is None
 
@@ -87,7 +115,15 @@ def test_values_beyond_their_fields_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"ratio": Fraction(1, 2)}, {"length": 0}, {"group_length": 0}, {"width": 0}]
+    "change",
+    [
+        {"ratio": Fraction(1, 2)},
+        {"length": 0},
+        {"group_length": 0},
+        {"width": 0},
+        {"sent": Sent(mode=2)},  # type: ignore[arg-type]
+        {"sent": Sent(black=200, white=200)},
+    ],
 )
 def test_a_forged_payload_that_makes_no_sense_is_no_stamp(change: dict[str, object]) -> None:
     frame = noise(24, 32)

@@ -112,7 +112,7 @@ def probe(path: Path, every: bool = False) -> Finding:
     if len(good) < looked_at:
         why = f"{looked_at - len(good)} of {looked_at} frames are not as they were sent"
         return Finding(State.ALTERED, why, looked_at, len(good), first, tags)
-    consistent = all(s.index - n == offset and _same_clip(s, some) for n, s in good.items())
+    consistent = all(s.index - n == offset and s.same_clip(some) for n, s in good.items())
     if not consistent or offset < 0:
         why = "frames are intact, but some are missing, repeated, or of another clip"
         return Finding(State.CUT, why, looked_at, len(good), first, tags)
@@ -139,10 +139,6 @@ def _look(rgb: Any, numbers: Iterable[int]) -> dict[int, Stamp | None]:
         picked.frames(close=True), "reading frames", len(wanted), console=console, transient=True
     )
     return {n: stamp.read(frame_array(f)) for n, f in zip(wanted, frames, strict=True)}
-
-
-def _same_clip(a: Stamp, b: Stamp) -> bool:
-    return replace(a, index=0) == replace(b, index=0)
 
 
 def _what_happened(rgb: Any, source_format: Any, tags: Tags) -> str:
