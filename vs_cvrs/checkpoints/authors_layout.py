@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vs_cvrs.checkpoints.untrusted import CheckpointError, read_pth, read_yaml, shown
+from vs_cvrs.checkpoints.untrusted import CheckpointError, read_pth, read_yaml
 from vs_cvrs.model.paper.swin import MAX_WINDOW_CELLS, Window, relative_position_index
+from vs_cvrs.texts import shown
 
 __all__ = ["AuthorsFolder", "read_folder"]
 

@@ -36,10 +36,10 @@ from vs_cvrs.checkpoints.untrusted import (
     check_weights,
     parse_json,
     read_safetensors,
-    shown,
 )
 from vs_cvrs.model import build
 from vs_cvrs.model.base import CvrsModel
+from vs_cvrs.texts import shown
 from vs_cvrs.timeline import MAX_GROUP_LENGTH
 
 __all__ = ["FORMAT_VERSION", "CheckpointError", "LoadedModel", "load", "save"]

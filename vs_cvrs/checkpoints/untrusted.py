@@ -16,6 +16,8 @@ import yaml
 from safetensors import safe_open
 from torch import Tensor
 
+from vs_cvrs.texts import shown
+
 __all__ = [
     "MAX_FILE_BYTES",
     "CheckpointError",
@@ -24,7 +26,6 @@ __all__ = [
     "read_pth",
     "read_safetensors",
     "read_yaml",
-    "shown",
 ]
 
 MAX_FILE_BYTES = 1 << 29
@@ -221,21 +222,6 @@ def _file_size(path: Path) -> int:
         limit = MAX_FILE_BYTES >> 20
         raise CheckpointError(path, f"is {size >> 20} MiB large; at most {limit} MiB are read")
     return size
-
-
-def shown(value: object) -> str:
-    """Something out of a file, fit for a sentence: plain characters, and not many."""
-    if isinstance(value, dict | list | tuple):
-        # A few bytes of YAML can stand for a structure that takes forever to write out.
-        flat = not isinstance(value, dict) and len(value) <= 8
-        if not flat or any(isinstance(item, dict | list | tuple | set) for item in value):
-            return f"a {type(value).__name__} of length {len(value)}"
-    try:
-        text = ascii(value)
-    except ValueError:  # a number of thousands of digits
-        return f"a very large {type(value).__name__}"
-    text = text[1:-1] if isinstance(value, str) else text
-    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def _first(error: BaseException) -> str:

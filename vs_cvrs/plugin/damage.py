@@ -28,7 +28,7 @@ A frame that was removed lies between its neighbours: what sets it apart from th
 towards the other one, if not straight. What damaged hidden data restore to points nowhere. So the
 difference of restored and nearer low-rate frame is correlated with the difference of the two
 low-rate frames, over all frames of a group that no low-rate frame shows. This needs no original and
-knows nothing of the model. Measured: docs/command-line.md.
+knows nothing of the model. Measured: docs/damage.md.
 """
 
 

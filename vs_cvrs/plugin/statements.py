@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from vs_cvrs.carrier import stamp
-from vs_cvrs.checkpoints.untrusted import shown
 from vs_cvrs.plugin.clip import FORMATS, Clip, Value, frame_type
 from vs_cvrs.plugin.frames import to_levels
+from vs_cvrs.texts import shown
 
 __all__ = [
     "PROPERTIES_VERSION",

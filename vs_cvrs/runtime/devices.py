@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from vs_cvrs.checkpoints.untrusted import shown
 from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.runtime.transfer import cupy_version
+from vs_cvrs.texts import shown
 
 __all__ = [
     "PRECISIONS",

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from vs_cvrs.checkpoints import checkpoint
-from vs_cvrs.checkpoints.untrusted import shown
 from vs_cvrs.model.base import CvrsModel, round_to_8bit
 from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.runtime.devices import PRECISIONS, automatic_precision, device_context, resolve_device
 from vs_cvrs.runtime.memory import MAX_MEMORY_RANGE, default_memory, is_out_of_memory
 from vs_cvrs.runtime.transfer import Stored, open_transfer
+from vs_cvrs.texts import shown
 
 __all__ = [
     "Frames",

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from vs_cvrs.checkpoints.untrusted import shown
 from vs_cvrs.model.base import CvrsModel, Size
 from vs_cvrs.model.paper.blocks import (
     Conv3d,
@@ -22,6 +21,7 @@ from vs_cvrs.model.paper.imsm import Imsm
 from vs_cvrs.model.paper.sampler import Sampler
 from vs_cvrs.model.paper.swin import MAX_WINDOW_CELLS, SwinStage, Window
 from vs_cvrs.model.strips import in_strips, part_of, strip_size
+from vs_cvrs.texts import shown
 
 __all__ = ["ConvRescaler", "ConvUpNet", "DownNet", "MixRescaler", "MixUpNet"]
 
