@@ -21,17 +21,20 @@ from rich.text import Text
 
 from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.stamp import Stamp
-from vs_cvrs.cli.clips import Video, core, frame_array, open_video, to_rgb24
-from vs_cvrs.cli.job import Audio, Encoding, Job, check_output
+from vs_cvrs.cli.clips import Video, frame_array, open_video, to_rgb24
+from vs_cvrs.cli.job import Job, Runner, check_output
+from vs_cvrs.cli.joining import Audio
+from vs_cvrs.cli.local import Local
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_rate
+from vs_cvrs.cli.recipes import BT709, Recipe
 from vs_cvrs.cli.running import CliError, console, say
+from vs_cvrs.cli.segments import Encoding
 from vs_cvrs.cli.tags import Tags, read_tags
 from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, LOSSLESS
 from vs_cvrs.timeline import Timeline
 
 __all__ = ["DecodeOptions", "EncodeOptions", "decode", "encode"]
 
-_BT709 = 1
 _UNSTATED = 2
 _SEARCHED = 64  # low-rate frames at the start of a file that are looked at for a stamp
 _CRF_ENCODERS = {"x264": "libx264", "x265": "libx265"}
@@ -76,19 +79,23 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
     if output.suffix.lower() != ".mkv":
         raise CliError(f"OUT must be a Matroska file (.mkv), got {output.name}")
     check_output(output, options.resume, options.overwrite)
-    if options.constant_rate is None:
-        video = open_video(source, cache=True)
-    else:
-        rate = parse_rate(options.constant_rate, "--constant-rate")
-        video = open_video(source, rate, cache=True)
+    constant = options.constant_rate
+    constant_rate = None if constant is None else parse_rate(constant, "--constant-rate")
+    video = open_video(source, constant_rate, cache=True)
     rate = Fraction(video.clip.fps)
     begin, end = _part(video, rate, options)
-    rgb, remark = to_rgb24(video.clip)
+    _, remark = to_rgb24(video.clip)
     if remark:
         say(f"encode: {remark}")
-    low = _plugin().Downsample(
-        rgb[begin:end], model=options.model, device=options.device, **_rate_arguments(options)
+    recipe = Recipe(
+        source=source.resolve(),
+        filter="Downsample",
+        arguments={"model": options.model, "device": options.device} | _rate_arguments(options),
+        format=int(vs.YUV444P10),
+        constant_rate=constant_rate,
+        part=(begin, end),
     )
+    low = recipe.clip(video)
     properties = dict(low.get_frame(0).props)
     first = _first_stamp(properties)
     tags = Tags(
@@ -99,7 +106,9 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         low_length=low.num_frames,
         pixel_shape=video.pixel_shape,
     )
-    shape = video.pixel_shape * Fraction(rgb.width * low.height, rgb.height * low.width)
+    shape = video.pixel_shape * Fraction(
+        video.clip.width * low.height, video.clip.height * low.width
+    )
     words = [*LOSSLESS[options.codec]]
     if options.codec != "ffv1":
         words += ["-preset", options.preset or "veryfast"]
@@ -107,7 +116,9 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
     encoding = Encoding(words, "mkv" if options.codec == "ffv1" else "nut")
     stop = None if end == video.clip.num_frames else video.start + float(end / rate)
     job = Job(
-        clip=core.resize.Point(low, format=vs.YUV444P10, matrix=_BT709, range=0),
+        recipe=recipe,
+        frames=low.num_frames,
+        rate=Fraction(low.fps),
         output=output,
         encoding=encoding,
         audio=Audio(source, video.start + float(begin / rate), stop),
@@ -115,7 +126,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         identity=_identity("encode", source, words, tags, [begin, end, options.constant_rate]),
         segment=options.segment,
     )
-    _run(job, options.resume, options.overwrite, "encoding")
+    _run(job, Local(low), options.resume, options.overwrite, "encoding")
     say(
         f"{output}: {low.num_frames} frames at {_rate_text(low.fps)} fps, "
         f"{low.width}x{low.height}, made of {end - begin} at {_rate_text(rate)} fps "
@@ -132,7 +143,7 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
     check_output(output, options.resume, options.overwrite)
     tags = read_tags(source)
     video = open_video(source)
-    low, _ = to_rgb24(video.clip, unstated=_BT709)
+    low, _ = to_rgb24(video.clip, unstated=BT709)
     found = find_stamp(low)
     if tags is None and found is None:
         raise CliError(
@@ -153,44 +164,44 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
     length = min(span, found.length - begin)
     if length < 1:
         raise CliError(f"{source} has no frame of the {found.length} that were sent")
-    if found.rate is not None:
-        rate = found.rate / found.ratio
-        low = core.std.AssumeFPS(low, fpsnum=rate.numerator, fpsden=rate.denominator)
-    restored = _plugin().Upsample(
-        low,
-        factor_num=found.ratio.numerator,
-        factor_den=found.ratio.denominator,
-        width=found.width,
-        height=found.height,
-        length=length,
-        phase=found.index,
-        gop=found.group_length,
-        model=_model_of(found.checksum, tags, options.model),
-        device=options.device,
-    )
     shape = tags.pixel_shape if tags else video.pixel_shape
-    damaged = 0
-
-    def count(frame: Any) -> None:
-        nonlocal damaged
-        damaged += frame.props.get("CVRSIntact", 1) == 0
-
-    encoding, clip = _playable(restored, video, shape, options, output)
+    encoding, pixels = _playable(found, video, shape, options, output)
+    recipe = Recipe(
+        source=source.resolve(),
+        filter="Upsample",
+        arguments={
+            "factor_num": found.ratio.numerator,
+            "factor_den": found.ratio.denominator,
+            "width": found.width,
+            "height": found.height,
+            "length": length,
+            "phase": found.index,
+            "gop": found.group_length,
+            "model": _model_of(found.checksum, tags, options.model),
+            "device": options.device,
+        },
+        format=pixels,
+        unstated=BT709,
+        rate=None if found.rate is None else found.rate / found.ratio,
+    )
+    restored = recipe.clip(video)
     job = Job(
-        clip=clip,
+        recipe=recipe,
+        frames=restored.num_frames,
+        rate=Fraction(restored.fps),
         output=output,
         encoding=encoding,
         audio=Audio(source, video.start, None),
         tags={},
         identity=_identity("decode", source, encoding.options, found, []),
         segment=options.segment,
-        seen=count,
     )
-    _run(job, options.resume, options.overwrite, "restoring")
-    if damaged:
+    runner = Local(restored)
+    _run(job, runner, options.resume, options.overwrite, "restoring")
+    if runner.damaged:
         say(
-            f"decode: warning: {damaged} frames are of groups that are not as they were sent; "
-            "they are restored as far as that is better than repeated frames"
+            f"decode: warning: {runner.damaged} frames are of groups that are not as they were "
+            "sent; they are restored as far as that is better than repeated frames"
         )
     say(
         f"{output}: {length} frames at {_rate_text(restored.fps)} fps, "
@@ -230,12 +241,6 @@ def _rate_arguments(options: EncodeOptions) -> dict[str, Any]:
     return {"factor_num": factor.numerator, "factor_den": factor.denominator} | scale
 
 
-def _plugin() -> Any:
-    if not hasattr(core, "cvrs"):
-        raise CliError("VapourSynth does not find the cvrs plugin; vs-cvrs doctor says more")
-    return core.cvrs
-
-
 def _first_stamp(properties: dict[str, Any]) -> Stamp:
     rate = (properties["CVRSRateNum"], properties["CVRSRateDen"])
     return Stamp(
@@ -264,9 +269,9 @@ def _model_of(checksum: str, tags: Tags | None, wanted: str) -> str:
 
 
 def _playable(
-    restored: Any, video: Video, shape: Fraction, options: DecodeOptions, output: Path
-) -> tuple[Encoding, Any]:
-    """The restored frames as YUV, and how they are encoded."""
+    found: Stamp, video: Video, shape: Fraction, options: DecodeOptions, output: Path
+) -> tuple[Encoding, int]:
+    """How the restored frames are encoded, and their format."""
     if options.lossless or options.codec == "ffv1":
         words = [*LOSSLESS[options.codec]]
         format_id, pixels = vs.YUV444P10, CARRIER_FORMAT
@@ -274,7 +279,7 @@ def _playable(
         words = ["-c:v", _CRF_ENCODERS[options.codec], "-crf", f"{options.crf:g}"]
         if options.codec == "x265":
             words += ["-x265-params", "log-level=error"]
-        even = restored.width % 2 == 0 and restored.height % 2 == 0
+        even = found.width % 2 == 0 and found.height % 2 == 0
         format_id = vs.YUV420P8 if even else vs.YUV444P8
         pixels = "yuv420p" if even else "yuv444p"
         if not even:
@@ -284,8 +289,7 @@ def _playable(
     if options.codec == "x265" and output.suffix.lower() != ".mkv":
         words += ["-tag:v", "hvc1"]
     words += ["-pix_fmt", pixels, *_colours(video), *_pixel_shape(shape)]
-    clip = core.resize.Bicubic(restored, format=format_id, matrix=_BT709, range=0)
-    return Encoding(words, "mkv" if options.codec == "ffv1" else "nut"), clip
+    return Encoding(words, "mkv" if options.codec == "ffv1" else "nut"), int(format_id)
 
 
 def _colours(video: Video) -> list[str]:
@@ -316,7 +320,7 @@ def _identity(
     }
 
 
-def _run(job: Job, resume: bool, overwrite: bool, title: str) -> None:
+def _run(job: Job, runner: Runner, resume: bool, overwrite: bool, title: str) -> None:
     columns: list[ProgressColumn] = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -325,8 +329,8 @@ def _run(job: Job, resume: bool, overwrite: bool, title: str) -> None:
         TimeRemainingColumn(),
     ]
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(title, total=job.clip.num_frames)
-        job.run(resume, overwrite, lambda done: progress.update(bar, completed=done))
+        bar = progress.add_task(title, total=job.frames)
+        job.run(runner, resume, overwrite, lambda done: progress.update(bar, completed=done))
 
 
 class _Speed(ProgressColumn):

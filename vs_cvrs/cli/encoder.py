@@ -1,0 +1,71 @@
+"""An ffmpeg that is fed with frames, and ends with us."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import tempfile
+from typing import IO, Any
+
+from vs_cvrs.cli.running import CliError, children
+from vs_cvrs.programs.ffmpeg import find_ffmpeg
+
+__all__ = ["BITEXACT", "Ffmpeg"]
+
+BITEXACT = ["-fflags", "+bitexact"]
+"""ffmpeg writes no versions and dates: the same frames give the same file."""
+
+
+class Ffmpeg:
+    """An ffmpeg that reads frames; leaving the context waits for its good end."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._command = [find_ffmpeg(), *command]
+        self._log: IO[bytes]
+        self._process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Ffmpeg:
+        self._log = tempfile.TemporaryFile()
+        # A session of its own: Ctrl-C at the terminal is for us, who then end it.
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stderr=self._log, start_new_session=True
+        )
+        children.add(self._process)
+        return self
+
+    def send(self, frame: Any) -> None:
+        """Write a frame's planes. Raises CliError when ffmpeg has gone."""
+        assert self._process.stdin is not None
+        try:
+            for chunk in frame.readchunks():
+                self._process.stdin.write(chunk)
+        except OSError:
+            self._finish()
+            raise CliError("ffmpeg ended before it had read all frames") from None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._finish()
+        else:
+            self._process.kill()
+            self._process.wait()
+        children.discard(self._process)
+        self._log.close()
+
+    def _finish(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        code = self._process.wait()
+        if code == 0:
+            return
+        self._log.seek(0)
+        said = self._log.read().decode(errors="replace").strip().splitlines()
+        if any("No space left" in line or "File too large" in line for line in said):
+            raise OSError(said[-1])
+        if code == -signal.SIGXFSZ:
+            raise OSError("File too large")
+        if code < 0:
+            raise CliError(f"ffmpeg was ended by {signal.Signals(-code).name}; try --resume")
+        raise CliError(f"ffmpeg failed: {said[0] if said else f'exit code {code}'}")

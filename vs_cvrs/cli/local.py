@@ -1,0 +1,47 @@
+"""A job's segments one after the other, in this process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vs_cvrs.cli.job import Job
+from vs_cvrs.cli.segments import Segment, make_segments
+
+__all__ = ["Local"]
+
+
+class Local:
+    """Makes segments of a clip that is open here. A `Runner`.
+
+    Attributes:
+        damaged: frames of groups that are not as they were sent, in the segments made so far.
+    """
+
+    def __init__(self, clip: Any) -> None:
+        self._clip = clip
+        self.damaged = 0
+
+    def __call__(
+        self, job: Job, missing: Sequence[Segment], frame_done: Callable[[], None]
+    ) -> None:
+        def partial(segment: Segment) -> Path:
+            # The process number keeps an ffmpeg that outlived a killed run out of our way.
+            return job.folder / f"{segment.number:05d}.{os.getpid()}.part"
+
+        for stretch in _stretches(missing):
+            for segment, damaged in make_segments(
+                self._clip, job.encoding, stretch, partial, frame_done
+            ):
+                partial(segment).replace(job.segment_file(segment))
+                self.damaged += damaged
+
+
+def _stretches(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """Segments that follow each other, together."""
+    numbered = enumerate(segments)
+    for _, stretch in itertools.groupby(numbered, lambda place: place[1].number - place[0]):
+        yield [segment for _, segment in stretch]

@@ -1,0 +1,63 @@
+"""Which frames a job encodes, in words that any process can follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from vs_cvrs.cli.clips import Video, core, open_video, to_rgb24
+from vs_cvrs.cli.running import CliError
+
+__all__ = ["BT709", "Recipe"]
+
+BT709 = 1
+"""H.273's number of the matrix that our own files have."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """From a video file to the frames that are encoded. It holds nothing but values.
+
+    Attributes:
+        source: the video file.
+        constant_rate: as `open_video` takes it.
+        unstated: matrix of a file that does not state it, as `to_rgb24` takes it.
+        part: the file's frames from the first to before the second; None: all.
+        rate: what the file's frames are said to have; None: as the file says.
+        filter: Downsample or Upsample.
+        arguments: of the filter, without the clip.
+        format: VapourSynth's number of the YUV format that is encoded.
+    """
+
+    source: Path
+    filter: str
+    arguments: dict[str, Any]
+    format: int
+    constant_rate: Fraction | None = None
+    unstated: int | None = None
+    part: tuple[int, int] | None = None
+    rate: Fraction | None = None
+
+    def clip(self, video: Video | None = None) -> Any:
+        """The frames: YUV in BT.709 and limited range, with the filter's properties.
+
+        Args:
+            video: the source, where it is open already.
+
+        Raises:
+            CliError: the source cannot be read, or the plugin is not there.
+            vapoursynth.Error: the filter does not take the arguments.
+        """
+        if not hasattr(core, "cvrs"):
+            raise CliError("VapourSynth does not find the cvrs plugin; vs-cvrs doctor says more")
+        video = video or open_video(self.source, self.constant_rate)
+        clip, _ = to_rgb24(video.clip, self.unstated)
+        if self.part is not None:
+            clip = clip[slice(*self.part)]
+        if self.rate is not None:
+            rate = self.rate
+            clip = core.std.AssumeFPS(clip, fpsnum=rate.numerator, fpsden=rate.denominator)
+        made = getattr(core.cvrs, self.filter)(clip, **self.arguments)
+        return core.resize.Bicubic(made, format=self.format, matrix=BT709, range=0)

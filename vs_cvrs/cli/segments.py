@@ -1,0 +1,117 @@
+"""Frames into segment files, each of which any process can make again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from vs_cvrs.cli.encoder import BITEXACT, Ffmpeg
+
+__all__ = ["Encoding", "Segment", "make_segments", "plan_segments", "sync"]
+
+_SUBSAMPLING = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}
+_MUXERS = {"nut": "nut", "mkv": "matroska"}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How frames are encoded.
+
+    Attributes:
+        options: ffmpeg's video options, the pixel format among them.
+        container: of the segments. NUT keeps exact times; Matroska keeps the colour description of
+            codecs that do not carry it themselves.
+    """
+
+    options: list[str]
+    container: str = "nut"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a job: frames ``begin`` to before ``end``."""
+
+    number: int
+    begin: int
+    end: int
+
+    @property
+    def frames(self) -> int:
+        """How many."""
+        return self.end - self.begin
+
+
+def plan_segments(frames: int, length: int) -> list[Segment]:
+    """``frames`` frames in segments of ``length``, the last one perhaps shorter."""
+    return [
+        Segment(number, begin, min(begin + length, frames))
+        for number, begin in enumerate(range(0, frames, length))
+    ]
+
+
+def make_segments(
+    clip: Any,
+    encoding: Encoding,
+    segments: Sequence[Segment],
+    partial: Callable[[Segment], Path],
+    frame_done: Callable[[], None],
+) -> Iterator[tuple[Segment, int]]:
+    """Encode segments that follow each other, in one go over the clip's frames.
+
+    Args:
+        clip: the job's frames, YUV of constant format and rate.
+        encoding: of the frames.
+        segments: without a gap between them.
+        partial: the file to write for a segment; no other process may write to it.
+        frame_done: called after each frame.
+
+    Yields:
+        Each segment whose file is whole and on the disk, and how many of its frames are of groups
+        that are not as they were sent.
+
+    Raises:
+        CliError: ffmpeg fails. OSError: a disk is full. vapoursynth.Error: a frame cannot be made.
+    """
+    if not segments:
+        return
+    # One iterator: the next segment's first frames are made while this one's last are encoded.
+    part = clip[segments[0].begin : segments[-1].end]
+    with contextlib.closing(part.frames(close=True)) as frames:
+        for segment in segments:
+            path = partial(segment)
+            damaged = 0
+            with Ffmpeg(_command(clip, encoding, path)) as ffmpeg:
+                for _ in range(segment.frames):
+                    frame = next(frames)
+                    ffmpeg.send(frame)
+                    damaged += frame.props.get("CVRSIntact", 1) == 0
+                    frame_done()
+            sync(path)
+            yield segment, damaged
+
+
+def _command(clip: Any, encoding: Encoding, path: Path) -> list[str]:
+    pixels = f"yuv{_SUBSAMPLING[clip.format.subsampling_w, clip.format.subsampling_h]}p"
+    if clip.format.bits_per_sample > 8:
+        pixels += f"{clip.format.bits_per_sample}le"
+    # Stated here too: ffmpeg converts what it thinks is of another matrix than the output's.
+    source = ["-colorspace", "bt709", "-color_range", "tv", "-f", "rawvideo"]
+    source += ["-pix_fmt", pixels, "-s", f"{clip.width}x{clip.height}"]
+    source += ["-r", str(Fraction(clip.fps)), "-i", "-"]
+    exact = ["-flags:v", "+bitexact", *BITEXACT, "-f", _MUXERS[encoding.container]]
+    # ffmpeg reads the frames from its standard input, so -nostdin would be wrong here.
+    return ["-v", "error", "-y", *source, *encoding.options, *exact, str(path)]
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has it: a rename must not come to the disk before the data."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
