@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import mutations
 import watched
+from places import ROOT
 
 COUNT = 10_000
 MOST_MEMORY = 1024  # MiB
@@ -15,7 +17,8 @@ MOST_MEMORY = 1024  # MiB
 
 def test_nothing_but_errors_comes_of_lies(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", mutations.__file__, str(tmp_path), str(COUNT)]
-    code, out, log = watched.run(command, seconds=280)
+    env = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    code, out, log = watched.run(command, env, seconds=280)
     assert code == 0, log[-3000:]
     found = json.loads(out)
     print(f"\n{found}")

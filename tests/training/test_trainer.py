@@ -16,7 +16,8 @@ from places import ROOT
 from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model import build
 from vs_cvrs.training.config import ConfigError, load_config
-from vs_cvrs.training.trainer import Trainer, straight_through_round
+from vs_cvrs.training.trainer import Trainer
+from vs_cvrs.training.transports import straight_through_round
 
 PARAMETERS = {"lite": 0.707e6, "lite-any": 1.42e6, "base": 11.7e6, "mix": 17.4e6}
 

@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-__all__ = ["ConfigError", "DataConfig", "LossConfig", "Stage", "TrainingConfig", "load_config"]
+__all__ = [
+    "ConfigError",
+    "DataConfig",
+    "LossConfig",
+    "Stage",
+    "TrainingConfig",
+    "TransportConfig",
+    "load_config",
+]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Ratio = Annotated[Fraction, BeforeValidator(lambda value: Fraction(str(value))), Field(ge=1)]
@@ -86,6 +94,31 @@ class LossConfig(_Strict):
     latent: float = 0.0
 
 
+class TransportConfig(_Strict):
+    """What happens to low-rate frames on their way, see `vs_cvrs.training.transports`.
+
+    Attributes:
+        codecs: FFmpeg's names of encoders; none: 8-bit frames arrive as they are.
+        presets: of these encoders, drawn alike.
+        crf: range of their constant rate factor.
+        lossless: share of batches that arrive as they are all the same.
+        proxy: share of the other ones that a proxy of an encoder treats instead of an encoder.
+        again: share that is encoded a second time.
+        plain: share of batches in which the sender hides nothing, so that the receiver learns to
+            interpolate what strangers send.
+        rate: weight of how many more bits the frames take than the plain ones, as a share.
+    """
+
+    codecs: list[Literal["libx264", "libx265", "libsvtav1", "libvpx-vp9"]] = []
+    presets: list[str] = ["veryfast", "medium"]
+    crf: tuple[float, float] = (12.0, 28.0)
+    lossless: Share = 0.0
+    proxy: Share = 0.0
+    again: Share = 0.0
+    plain: Share = 0.0
+    rate: float = 0.0
+
+
 class Stage(_Strict):
     """One stretch of training.
 
@@ -102,6 +135,7 @@ class Stage(_Strict):
         max_frames: high-rate frames in a clip; groups are shorter where they would be more.
         vary_group: draw the low-rate frames in a group from 1 to ``group``.
         precision: "bf16" runs convolutions in bfloat16 (light models' couplings stay in float32).
+        transport: how low-rate frames reach the receiver; by default as 8-bit frames without loss.
     """
 
     train: Literal["rescaler", "imsm", "joint"] = "joint"
@@ -121,6 +155,7 @@ class Stage(_Strict):
     vary_group: bool = False
     precision: Literal["fp32", "bf16"] = "bf16"
     loss: LossConfig = LossConfig()
+    transport: TransportConfig = TransportConfig()
 
 
 class TrainingConfig(_Strict):

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from vs_cvrs.evaluation import EvaluationError, scoring
 from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import Scene, find_scenes
 from vs_cvrs.model import build
-from vs_cvrs.model.base import CvrsModel, round_to_8bit
+from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
 from vs_cvrs.timeline import choose_group_length
@@ -32,18 +33,15 @@ from vs_cvrs.training.config import ConfigError, Stage, TrainingConfig
 from vs_cvrs.training.data import Batch, ClipDataset, load_footage
 from vs_cvrs.training.losses import charbonnier, low_rate_loss, restoration_loss
 from vs_cvrs.training.report import write_report
+from vs_cvrs.training.transports import bits, straight_through_round, transport
 
 __all__ = ["Trainer", "validate"]
 
 _STATE = "state.pt"
 _EMA_WARMUP = 10.0
+_FEWEST_BITS = 0.02  # a pixel; still clips must not lead
 _WORKERS = 1
-
-
-def straight_through_round(x: Tensor) -> Tensor:
-    """`round_to_8bit` whose gradient is that of the clamp alone."""
-    clamped = x.clamp(0.0, 1.0)
-    return clamped + (round_to_8bit(clamped) - clamped).detach()
+_TRAVEL = 1  # apart from what the data are drawn with
 
 
 def _low_target(high: Tensor, batch: Batch) -> Tensor:
@@ -60,9 +58,19 @@ def _low_target(high: Tensor, batch: Batch) -> Tensor:
 
 
 def compute_losses(
-    model: CvrsModel, high: Tensor, batch: Batch, stage: Stage, progress: float
+    model: CvrsModel,
+    high: Tensor,
+    batch: Batch,
+    stage: Stage,
+    progress: float,
+    rng: np.random.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
-    """The stage's loss for one batch, and its parts as plain numbers for the log."""
+    """The stage's loss for one batch, and its parts as plain numbers for the log.
+
+    ``rng`` draws how the low-rate frames travel (`vs_cvrs.training.transports`).
+    """
+    way = stage.transport
+    crf = float(rng.uniform(*way.crf))
     size = (high.shape[2], high.shape[3], high.shape[4])
     target = _low_target(high, batch)
     latent = model.downsample(high, batch.low_size)
@@ -71,13 +79,17 @@ def compute_losses(
     if stage.train == "rescaler":
         low, back = latent, straight_through_round(latent)
     else:
-        low = model.embed(latent)
-        back = model.extract(straight_through_round(low)).clamp(0.0, 1.0)
+        low = target if rng.random() < way.plain else model.embed(latent)
+        back = model.extract(transport(low, way, crf, rng)).clamp(0.0, 1.0)
     restored = model.upsample(back, size)
     restoration = restoration_loss(restored, high, batch.shown, stage.loss)
     fidelity = low_rate_loss(low, target, stage.loss, progress)
     recovery = charbonnier(back, latent) if stage.loss.latent else latent.new_zeros(())
     loss = restoration + fidelity + stage.loss.latent * recovery
+    if way.rate and low is not target:
+        with torch.no_grad():
+            plain = bits(target, crf)
+        loss = loss + way.rate * (bits(low, crf) / plain.clamp_min(_FEWEST_BITS) - 1.0).mean()
     with torch.no_grad():
         parts = {
             "loss": float(loss),
@@ -257,7 +269,8 @@ class Trainer:
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.precision == "bf16"):
             progress = (self.step - begin) / stage.steps
-            loss, parts = compute_losses(self.model, high, batch, stage, progress)
+            rng = np.random.default_rng((self.config.seed, self.step, _TRAVEL))
+            loss, parts = compute_losses(self.model, high, batch, stage, progress, rng)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
