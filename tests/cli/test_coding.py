@@ -292,7 +292,7 @@ def test_variable_rate(tiny_model: Path, source: Path, tmp_path: Path) -> None:
         (["encode", "IN", "out.mkv", "--start", "x"], "--start must be like"),
         (["encode", "IN", "out.mkv", "--model", "nothing"], "unknown model 'nothing'"),
         (["encode", "IN", "no/such/out.mkv"], "there is no folder"),
-        (["encode", "IN", "IN"], "exists; --overwrite replaces it"),
+        (["encode", "IN", "TEXT"], "exists; --overwrite replaces it"),
         (["decode", "IN", "out.avi"], "OUT must be a .mkv, .mp4 or .mov file"),
         (["decode", "IN", "out.mp4", "--codec", "ffv1"], "ffv1 goes into .mkv files only"),
         (["decode", "IN", "out.mkv"], "carries no hidden motion"),

@@ -22,7 +22,8 @@ from rich.text import Text
 from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.cli.clips import Video, frame_array, open_video, to_rgb24
-from vs_cvrs.cli.job import Job, Runner, check_output
+from vs_cvrs.cli.folder import check_output
+from vs_cvrs.cli.job import Job, Runner
 from vs_cvrs.cli.joining import Audio
 from vs_cvrs.cli.local import Local
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_rate
@@ -78,7 +79,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
     """Lower a video's rate, hide its motion, write a lossless Matroska file."""
     if output.suffix.lower() != ".mkv":
         raise CliError(f"OUT must be a Matroska file (.mkv), got {output.name}")
-    check_output(output, options.resume, options.overwrite)
+    check_output(source, output, options.resume, options.overwrite)
     constant = options.constant_rate
     constant_rate = None if constant is None else parse_rate(constant, "--constant-rate")
     video = open_video(source, constant_rate, cache=True)
@@ -140,7 +141,7 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         raise CliError(f"OUT must be a .mkv, .mp4 or .mov file, got {output.name}")
     if options.codec == "ffv1" and output.suffix.lower() != ".mkv":
         raise CliError(f"ffv1 goes into .mkv files only, got {output.name}")
-    check_output(output, options.resume, options.overwrite)
+    check_output(source, output, options.resume, options.overwrite)
     tags = read_tags(source)
     video = open_video(source)
     low, _ = to_rgb24(video.clip, unstated=BT709)

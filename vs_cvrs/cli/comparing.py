@@ -14,6 +14,7 @@ from rich.table import Table
 
 from vs_cvrs import metrics
 from vs_cvrs.cli.clips import frame_array, open_video, to_rgb24
+from vs_cvrs.cli.folder import check_not_source
 from vs_cvrs.cli.running import CliError, console, say
 
 __all__ = ["Comparison", "compare", "score"]
@@ -40,6 +41,9 @@ def compare(first: Path, second: Path, png: Path | None) -> None:
     Raises:
         CliError: a file cannot be read, or the two differ in size or length.
     """
+    if png is not None:
+        for path in (first, second):
+            check_not_source(path, png, "--png")
     clips = [to_rgb24(open_video(path).clip)[0] for path in (first, second)]
     a, b = clips
     for what, x, y in (
