@@ -33,13 +33,14 @@ constexpr FilterFunction kDownsample = {
     "Downsample",
     "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
     "scale:float:opt;width:int:opt;height:int:opt;"
-    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;",
+    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;bits:int:opt;",
     false};
 constexpr FilterFunction kUpsample = {
     "Upsample",
     "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
     "scale:float:opt;width:int:opt;height:int:opt;length:int:opt;phase:int:opt;"
-    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;strict:int:opt;",
+    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;strict:int:opt;"
+    "bits:int:opt;",
     true};
 
 ConstFrame adopt(const VSFrame *frame, const VSAPI *vsapi) {

@@ -67,6 +67,7 @@ def main(
     plot: Annotated[
         Path | None, typer.Option(help="Draw clip PSNR over the space factor, as PNG, SVG or PDF.")
     ] = None,
+    bits: report.Bits = 8,
     device: report.Device = "auto",
     json_path: report.JsonPath = None,
 ) -> None:
@@ -86,6 +87,7 @@ def main(
             report.check_window(window)
         if plot is not None:
             _check_plot(plot)
+        report.check_bits(bits)
         place = scoring.open_device(device)
         scenes = find_scenes(datapath, outputpath)
         for ratio, scale in factors:
@@ -110,6 +112,7 @@ def main(
                     protocol,
                     folder / f"x{float(scale):g}",
                     lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
+                    bits,
                 )
                 floors[ratio, scale] = {
                     scene.name: scoring.blend_floor(scene, protocol) for scene in scenes
@@ -128,6 +131,7 @@ def main(
                 "weight": weight,
                 "time_factor": ",".join(map(str, ratios)),
                 "window": window,
+                "bits": bits,
                 "per_scale": [
                     {
                         "time_factor": str(pair[0]),

@@ -22,10 +22,11 @@ def main(
     window: Annotated[
         int, typer.Option(help="High-rate frames in a closed group; 7 is the paper's 7 -> 4 -> 7.")
     ] = 8,
+    bits: report.Bits = 8,
     device: report.Device = "auto",
     json_path: report.JsonPath = None,
 ) -> None:
-    """Take each scene down to 8-bit low-rate frames, restore it from those, and print the scores.
+    """Take each scene down to low-rate frames, restore it from those, and print the scores.
 
     Low-rate frames go to OUTPUTPATH/SCENE/low, restored ones to OUTPUTPATH/SCENE/restored.
     """
@@ -35,6 +36,7 @@ def main(
             report.parse_factor("--scale-factor", scale_factor),
             report.check_window(window),
         )
+        report.check_bits(bits)
         place = scoring.open_device(device)
         scenes = find_scenes(datapath, outputpath)
         protocol.check(scenes)
@@ -42,9 +44,10 @@ def main(
         with report.progress_bar() as progress:
             task = progress.add_task("restoring", total=sum(len(s.frames) for s in scenes))
             scores = scoring.evaluate(
-                model, scenes, protocol, outputpath, lambda n: progress.advance(task, n)
+                model, scenes, protocol, outputpath, lambda n: progress.advance(task, n), bits
             )
         title = f"{weight}, time {protocol.ratio}x, space {protocol.scale}x, window {window}"
+        title += f", {bits} bits" if bits != 8 else ""
         paper = report.PAPER.get((protocol.ratio, protocol.scale), ())
         report.table_console().print(report.scores_table(title, scores, paper))
         if json_path is not None:
@@ -55,6 +58,7 @@ def main(
                 "time_factor": str(protocol.ratio),
                 "scale_factor": str(protocol.scale),
                 "window": window,
+                "bits": bits,
                 "per_scene": {name: asdict(row) for name, row in scores.items()},
             }
             report.write_json(json_path, content)

@@ -87,6 +87,17 @@ def test_one_changed_bit_anywhere_is_seen(sample: int, bit: int) -> None:
     assert stamp.read(frame) is None
 
 
+def test_samples_of_ten_bits() -> None:
+    frame = np.random.default_rng(0).integers(0, 1024, (3, 24, 32), np.uint16)
+    before = frame.copy()
+    stamp.write(frame, STAMP)
+    assert stamp.read(frame) == STAMP
+    assert np.abs(frame.astype(int) - before).max() == 1
+    assert stamp.read((frame & 255).astype(np.uint8)) is None
+    frame[1, 3, 5] ^= 512
+    assert stamp.read(frame) is None
+
+
 def test_frames_that_were_never_stamped_are_not_intact() -> None:
     assert all(stamp.read(noise(16, 16, seed)) is None for seed in range(2000))
     for level in (0, 1, 255):
@@ -131,7 +142,7 @@ def test_a_forged_payload_that_makes_no_sense_is_no_stamp(change: dict[str, obje
     assert stamp.read(frame) is None
 
 
-@pytest.mark.parametrize("frame", [noise(24, 32)[:, ::2], noise(24, 32).astype(np.uint16)])
+@pytest.mark.parametrize("frame", [noise(24, 32)[:, ::2], noise(24, 32).astype(np.int32)])
 def test_arrays_of_another_form_are_refused(frame: stamp.Frame) -> None:
     with pytest.raises(ValueError, match="contiguous"):
         stamp.read(frame)

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import clips
+import doubles
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -245,6 +246,14 @@ def test_scores_of_repeated_frames(tmp_path: Path) -> None:
     assert scores.lr_ssim_rgb == pytest.approx(1.0)
     assert scores.frames == 9
     assert [frames for frames, _, _ in model.seen] == [4, 4, 1]
+
+
+def test_low_rate_frames_of_ten_bits() -> None:
+    high = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, 1)
+    model = doubles.NearestModel({}).eval()
+    low = scoring.encode_group(model, high, (1, 16, 16), bits=10)
+    assert (int(low.max()), low.dtype) == (1023, torch.int16)
+    np.testing.assert_array_equal(scoring.decode_group(model, low, (1, 16, 16), bits=10), high)
 
 
 def test_no_odd_frames_at_ratio_one(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import vapoursynth as vs
 from clips import clip_of, core, frames_of, pictures
 
-from vs_cvrs.plugin.frames import FrameType, to_levels
+from vs_cvrs.carrier.levels import to_levels
 
 Filter = Callable[..., Any]
 
@@ -237,13 +237,13 @@ def test_other_models_and_other_clips(down: Filter, up: Filter, conv_model: Path
         up(low + low)
 
 
-@pytest.mark.parametrize(("bits", "top"), [(10, 1023), (16, 65535)])
-def test_levels(bits: int, top: int) -> None:
+@pytest.mark.parametrize("top", [1023, 65535])
+def test_levels(top: int) -> None:
     eight = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, 1)
     deep = np.round(eight / 255 * top).astype(np.uint16)
-    kind = FrameType(np.dtype(np.uint16), bits, 16, 16)
-    np.testing.assert_array_equal(to_levels(deep, kind), eight)
-    half = FrameType(np.dtype(np.float16), 16, 16, 16)
-    np.testing.assert_array_equal(to_levels((eight / 255).astype(np.float16), half), eight)
+    np.testing.assert_array_equal(to_levels(deep, top), eight)
+    np.testing.assert_array_equal(to_levels((eight / 255).astype(np.float16), 1.0), eight)
     outside = np.full((1, 3, 16, 16), 1.5, np.float16)
-    assert to_levels(outside, half).max() == 255
+    assert to_levels(outside, 1.0).max() == 255
+    ten = np.round(eight / 255 * 1023).astype(np.uint16)
+    np.testing.assert_array_equal(to_levels(deep, top, 10), ten)

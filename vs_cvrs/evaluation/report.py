@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from vs_cvrs.carrier.lossless import DEPTHS
 from vs_cvrs.evaluation import EvaluationError
 from vs_cvrs.evaluation.scoring import Scores, average
 
@@ -25,6 +26,7 @@ __all__ = [
     "MAX_FACTOR",
     "MAX_WINDOW",
     "PAPER",
+    "Bits",
     "DataPath",
     "Device",
     "JsonPath",
@@ -33,6 +35,7 @@ __all__ = [
     "ScaleFactor",
     "TimeFactor",
     "Weight",
+    "check_bits",
     "check_window",
     "command",
     "describe_device",
@@ -94,6 +97,7 @@ TimeFactor = Annotated[
     str, typer.Option(metavar="N", help="High rate over low rate: 2, 1.25, 5/4.")
 ]
 ScaleFactor = Annotated[str, typer.Option(metavar="N", help="High size over low size: 1, 2.4, 4.")]
+Bits = Annotated[int, typer.Option(help="Bits of the samples of low-rate frames: 8 or 10.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 JsonPath = Annotated[Path | None, typer.Option("--json", help="Write the results there too.")]
 
@@ -121,6 +125,17 @@ def parse_factor(option: str, text: str) -> Fraction:
     if not 1 <= value <= MAX_FACTOR:
         raise EvaluationError(f"{option} must be a number from 1 to {MAX_FACTOR}, got {text}")
     return value
+
+
+def check_bits(bits: int) -> int:
+    """The ``--bits`` option, as it is.
+
+    Raises:
+        EvaluationError: it is not one of `DEPTHS`.
+    """
+    if bits not in DEPTHS:
+        raise EvaluationError(f"--bits must be {' or '.join(map(str, DEPTHS))}, got {bits}")
+    return bits
 
 
 def check_window(window: int) -> int:

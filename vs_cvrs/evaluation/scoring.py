@@ -1,8 +1,8 @@
 """Take scenes through a model and score what comes back.
 
 A scene goes through as it would through the filters: closed groups of frames down to low-rate
-frames, rounded to 8 bits, and from those back up, rounded again. One group is in memory at a time,
-however long the scene is.
+frames, rounded to 8 bits (or 10), and from those back up, rounded to 8. One group is in memory at a
+time, however long the scene is.
 """
 
 from __future__ import annotations
@@ -84,18 +84,23 @@ def load_model(weight: str, ratio: Fraction, scale: Fraction, device: torch.devi
 
 
 def encode_group(
-    model: CvrsModel, high: Frames, low: tuple[int, int, int], padded: int | None = None
+    model: CvrsModel,
+    high: Frames,
+    low: tuple[int, int, int],
+    padded: int | None = None,
+    bits: int = 8,
 ) -> Tensor:
-    """Take a group down to 8-bit low-rate frames.
+    """Take a group down to low-rate frames.
 
     Args:
         model: on any device, in eval mode.
         high: the group's frames, uint8 (frames, 3, height, width).
         low: (frames, height, width) of the low-rate frames.
         padded: frames the model is given, by repeating the last one; None: as they are.
+        bits: of the low-rate samples.
 
     Returns:
-        uint8 (frames, 3, height, width), on the model's device.
+        (frames, 3, height, width), on the model's device; uint8, or int16 for more than 8 bits.
 
     Raises:
         EvaluationError: the model cannot make frames of this size, or memory runs out.
@@ -104,15 +109,17 @@ def encode_group(
     missing = 0 if padded is None else padded - len(high)
     if missing:
         frames = torch.cat((frames, frames[-1:].expand(missing, -1, -1, -1)))
-    return _run(model.encode, frames, low)
+    return _run(model.encode, frames, low, 8, bits)
 
 
-def decode_group(model: CvrsModel, low: Tensor, high: tuple[int, int, int]) -> Tensor:
-    """Restore a group of (frames, height, width) from its 8-bit low-rate frames.
+def decode_group(
+    model: CvrsModel, low: Tensor, high: tuple[int, int, int], bits: int = 8
+) -> Tensor:
+    """Restore a group of (frames, height, width), in 8 bits, from its low-rate frames.
 
     Tensors and errors are those of `encode_group`.
     """
-    return _run(model.decode, low, high)
+    return _run(model.decode, low, high, bits, 8)
 
 
 def low_rate_reference(frames: Frames, size: tuple[int, int], *, padded: bool = False) -> Tensor:
@@ -144,9 +151,11 @@ def _run(
     stage: Callable[[Tensor, tuple[int, int, int]], Tensor],
     frames: Tensor,
     size: tuple[int, int, int],
+    bits_in: int,
+    bits_out: int,
 ) -> Tensor:
-    """One way through a model, from and to uint8 (T, 3, H, W)."""
-    clip = frames.transpose(0, 1)[None].to(torch.float32) / 255.0
+    """One way through a model, from and to integers (T, 3, H, W)."""
+    clip = frames.transpose(0, 1)[None].to(torch.float32) / (2.0**bits_in - 1.0)
     try:
         made = stage(clip, size)
     except torch.OutOfMemoryError as error:
@@ -155,7 +164,8 @@ def _run(
         ) from error
     except ValueError as error:
         raise EvaluationError(f"the model cannot do this: {error}") from error
-    return (made[0].transpose(0, 1).clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+    levels = (made[0].transpose(0, 1).clamp(0.0, 1.0) * (2.0**bits_out - 1.0)).round()
+    return levels.to(torch.uint8 if bits_out == 8 else torch.int16)
 
 
 def _device(model: CvrsModel) -> torch.device:
@@ -210,6 +220,7 @@ def evaluate(
     protocol: Protocol,
     output: Path | None = None,
     advance: Callable[[int], None] = lambda frames: None,
+    bits: int = 8,
 ) -> dict[str, Scores]:
     """Restore scenes and score them.
 
@@ -219,6 +230,7 @@ def evaluate(
         protocol: groups and low-rate size.
         output: folder for the PNG files SCENE/low/INDEX.png and SCENE/restored/NAME; None: none.
         advance: called with a number of frames that are done.
+        bits: of low-rate samples. They are scored, and written into files, in 8 bits.
 
     Returns:
         Scores by scene name, in the order of ``scenes``.
@@ -227,7 +239,8 @@ def evaluate(
         EvaluationError: as `read_frames` and `encode_group`.
     """
     return {
-        scene.name: _evaluate_scene(model, scene, protocol, output, advance) for scene in scenes
+        scene.name: _evaluate_scene(model, scene, protocol, output, advance, bits)
+        for scene in scenes
     }
 
 
@@ -237,6 +250,7 @@ def _evaluate_scene(
     protocol: Protocol,
     output: Path | None,
     advance: Callable[[int], None],
+    bits: int,
 ) -> Scores:
     height, width = protocol.low_size(scene)
     padded = model.pads((scene.height, scene.width), (height, width))
@@ -245,9 +259,12 @@ def _evaluate_scene(
     for group in protocol.groups(len(scene.frames)):
         high = read_frames(scene.frames[group.high.start : group.high.stop])
         begin = now(device)
-        low = encode_group(model, high, (len(group.low), height, width), group.padded)
-        restored = decode_group(model, low, (group.padded, scene.height, scene.width))[: len(high)]
+        low = encode_group(model, high, (len(group.low), height, width), group.padded, bits)
+        size = (group.padded, scene.height, scene.width)
+        restored = decode_group(model, low, size, bits)[: len(high)]
         tally.seconds += now(device) - begin
+        if bits > 8:
+            low = (low * (255.0 / (2.0**bits - 1.0))).round().to(torch.uint8)
         shown = [index - group.high.start for index in group.shown]
         reference = low_rate_reference(high[shown], (height, width), padded=padded)
         tally.add(high, restored, [i in shown for i in range(len(high))], low, reference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vs_cvrs.model.base import CvrsModel, Size, round_to_8bit
+from vs_cvrs.model.base import CvrsModel, Size, round_to_8bit, round_to_bits
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
 from vs_cvrs.model.paper.rescaler import ConvRescaler, MixRescaler
@@ -19,6 +19,7 @@ __all__ = [
     "Size",
     "build",
     "round_to_8bit",
+    "round_to_bits",
 ]
 
 ARCHITECTURES: dict[str, type[CvrsModel]] = {

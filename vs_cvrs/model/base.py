@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CvrsModel", "Size", "round_to_8bit"]
+__all__ = ["CvrsModel", "Size", "round_to_8bit", "round_to_bits"]
 
 Size = tuple[int, int, int]
 """(frames, height, width) of a group."""
@@ -18,7 +18,13 @@ Size = tuple[int, int, int]
 
 def round_to_8bit(x: Tensor) -> Tensor:
     """Clamp to 0..1 and round to the nearest of the 256 levels that a low-rate frame can store."""
-    return torch.round(x.clamp(0.0, 1.0) * 255.0) / 255.0
+    return round_to_bits(x, 8)
+
+
+def round_to_bits(x: Tensor, bits: int) -> Tensor:
+    """Clamp to 0..1 and round to the nearest of the 2^bits levels from 0 to 1."""
+    top = 2.0**bits - 1.0
+    return torch.round(x.clamp(0.0, 1.0) * top) / top
 
 
 class CvrsModel(nn.Module, abc.ABC):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.levels import Levels
 from vs_cvrs.plugin.frames import FrameType, fit
 from vs_cvrs.runtime.session import Frames
 from vs_cvrs.timeline import GroupTable, Timeline
@@ -57,7 +57,7 @@ class Judge:
     checksum: str
     output: FrameType
 
-    def damage(self, group: int, levels: npt.NDArray[np.uint8]) -> str:
+    def damage(self, group: int, levels: Levels) -> str:
         """What is wrong with a group's frames; empty when they are as they were sent."""
         begin, end = (int(n) for n in self.table.source_begin[group : group + 2])
         head = self.table.source_head if group == 0 else 0
@@ -87,7 +87,7 @@ class Judge:
             return f"{frames} are only a part of their group: the clip was cut inside it"
         return ""
 
-    def repeat_if_better(self, group: int, levels: npt.NDArray[np.uint8], output: Frames) -> None:
+    def repeat_if_better(self, group: int, levels: Levels, output: Frames) -> None:
         """Show repeated low-rate frames where what is restored cannot be trusted."""
         table = self.table
         begin, end = (int(n) for n in table.output_begin[group : group + 2])

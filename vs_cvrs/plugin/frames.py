@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from vs_cvrs.carrier.levels import Levels, white_of
 from vs_cvrs.runtime.session import Frames
 from vs_cvrs.timeline import low_size
 
 __all__ = [
     "FrameType",
     "fit",
-    "to_levels",
 ]
 
 
@@ -43,20 +43,14 @@ class FrameType:
         return float(2**self.bits - 1)
 
 
-def fit(low: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """A low-rate frame at another size; what only rounds a size up to a multiple of 4 is cut."""
+def fit(low: Levels, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """A low-rate frame at another size, in levels of 8 bits and fractions of them.
+
+    What only rounds a size up to a multiple of 4 is cut.
+    """
+    levels = low.astype(np.float32) * np.float32(255.0 / white_of(low))
     if tuple(low_size(n, Fraction(1)) for n in size) == low.shape[1:]:
-        return low[:, : size[0], : size[1]].astype(np.float32)
-    picture = torch.from_numpy(low)[None].to(torch.float32)
+        return levels[:, : size[0], : size[1]]
+    picture = torch.from_numpy(levels)[None]
     made = F.interpolate(picture, size=size, mode="bicubic", align_corners=False)
     return np.asarray(made[0].clamp(0.0, 255.0).numpy(), dtype=np.float32)
-
-
-def to_levels(frames: Frames, kind: FrameType) -> npt.NDArray[np.uint8]:
-    """Frames of any type as the levels of 8 bits that they stand for."""
-    if frames.dtype == np.uint8:
-        return frames
-    # Samples that are no numbers stand for no level; the session says what is wrong with them.
-    with np.errstate(invalid="ignore", over="ignore"):
-        levels = np.round(frames.astype(np.float32) * (255.0 / kind.top))
-        return np.clip(levels, 0, 255).astype(np.uint8)

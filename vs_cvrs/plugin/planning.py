@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from vs_cvrs import __version__
@@ -18,6 +17,7 @@ from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.checkpoints import zoo
 from vs_cvrs.plugin.arguments import Arguments
 from vs_cvrs.plugin.clip import Clip, Value, check_clip, frame_type
+from vs_cvrs.plugin.depths import downsample_bits, low_rate_type, upsample_bits
 from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.plugin.grouping import length_of, phase_of, timeline_of
 from vs_cvrs.plugin.limits import check_memory
@@ -117,7 +117,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
     check_model(session, ratio, (low_width, low_height), (clip.width, clip.height))
     table = timeline.downsample_table(clip.frames)
     source = frame_type(clip)
-    output = FrameType(np.dtype(np.uint8), 8, low_height, low_width)
+    output = low_rate_type(downsample_bits(clip, given), low_height, low_width)
     check_memory(session, table, source, output)
     high_rate = pair(clip.rate)
     mark: Stamp | None = None
@@ -137,7 +137,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
         width=low_width,
         height=low_height,
         is_float=False,
-        bits=8,
+        bits=output.bits,
         rate=pair(low_rate),
         duration_factor=pair(ratio),
         processor=Downsampler(session, source, output, table, mark),
@@ -151,6 +151,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
             "CVRSHeight": clip.height,
             "CVRSLength": clip.frames,
             "CVRSGroupLength": timeline.group_length,
+            "CVRSBits": output.bits,
             "CVRSModel": session.name,
             "CVRSChecksum": session.checksum,
             "CVRSStamped": int(mark is not None),
@@ -168,6 +169,7 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
                 f"the clip's {side} must be a multiple of {SIZE_MULTIPLE}, got {size}; "
                 f"nearest: {below} and {above}"
             )
+    bits = upsample_bits(clip, given, stated)
     ratio, high_rate = upsample_rate(clip, given, stated)
     width, height, scale = upsample_size(clip, given, stated)
     session = open_model(given, ratio, scale, stated)
@@ -191,7 +193,7 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
         bits=clip.bits,
         rate=pair(high_rate),
         duration_factor=pair(1 / ratio),
-        processor=Upsampler(session, source, output, table, timeline, phase, stamped, strict),
+        processor=Upsampler(session, source, output, table, timeline, phase, stamped, strict, bits),
         first_index=stated.index if stated else -1,
         warnings=warnings_of(given, session),
     )

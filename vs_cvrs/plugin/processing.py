@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.levels import to_levels
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.plugin.damage import Judge, Verdict
-from vs_cvrs.plugin.frames import FrameType, to_levels
+from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.runtime.session import Frames, Session
 from vs_cvrs.timeline import GroupTable, Timeline
 
@@ -63,7 +64,7 @@ class Downsampler(Processor):
     stamp: Stamp | None
 
     def compute(self, group: int, source: Frames, output: Frames) -> Verdict:
-        self.session.encode(source, output, bits=self.source.bits)
+        self.session.encode(source, output, bits=self.source.bits, low_bits=self.output.bits)
         if self.stamp is not None:
             first = int(self.table.output_begin[group])
             for index, frame in enumerate(output, start=first):
@@ -80,12 +81,14 @@ class Upsampler(Processor):
         phase: low-rate index of source frame 0.
         stamped: whether frames ought to have stamps; else nothing is judged.
         strict: damage is an error.
+        bits: of the levels that the low-rate samples stand for, whatever type they come in.
     """
 
     timeline: Timeline
     phase: int
     stamped: bool
     strict: bool
+    bits: int = 8
     _warned: bool = field(default=False, init=False)
     _judge: Judge = field(init=False)
 
@@ -95,11 +98,11 @@ class Upsampler(Processor):
         )
 
     def compute(self, group: int, source: Frames, output: Frames) -> Verdict:
-        levels = to_levels(source, self.source)
+        levels = to_levels(source, self.source.top, self.bits)
         damage = self._judge.damage(group, levels) if self.stamped else ""
         if damage and self.strict:
             raise ValueError(damage)
-        self.session.decode(source, output, bits=self.source.bits)
+        self.session.decode(source, output, bits=self.source.bits, low_bits=self.bits)
         if not self.stamped:
             return Verdict()
         if not damage:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.levels import find_stamp
+from vs_cvrs.carrier.lossless import DEPTHS
 from vs_cvrs.plugin.clip import FORMATS, Clip, Value, frame_type
-from vs_cvrs.plugin.frames import to_levels
 from vs_cvrs.texts import shown
 
 __all__ = [
@@ -27,7 +27,8 @@ PROPERTIES_VERSION = 1
 class Stated:
     """What the frame properties or the stamps of a clip made by Downsample state.
 
-    Rate None: unknown. ``where`` names the one or the other.
+    Rate None: unknown. ``bits`` are those of low-rate samples. ``where`` names the one or the
+    other.
     """
 
     factor: Fraction
@@ -40,6 +41,7 @@ class Stated:
     model: str
     checksum: str
     stamped: bool
+    bits: int
     where: str
 
     def agree(self, what: str, given: Any, stated: Any) -> None:
@@ -56,9 +58,10 @@ class Stated:
             return None
         kind = frame_type(clip)
         frame = np.frombuffer(first_frame, kind.dtype).reshape(3, clip.height, clip.width)
-        found = stamp.read(to_levels(frame, kind))
-        if found is None:
+        stamped = find_stamp(frame, kind.top)
+        if stamped is None:
             return None
+        found, bits = stamped
         return cls(
             factor=found.ratio,
             rate=found.rate,
@@ -70,6 +73,7 @@ class Stated:
             model="",
             checksum=found.checksum,
             stamped=True,
+            bits=bits,
             where="stamps",
         )
 
@@ -93,6 +97,11 @@ class Stated:
                 )
             return value
 
+        bits = number("CVRSBits", 1) if "CVRSBits" in properties else DEPTHS[0]
+        if bits not in DEPTHS:
+            raise ValueError(
+                f"frame property CVRSBits must be {' or '.join(map(str, DEPTHS))}, got {bits}"
+            )
         rate_num, rate_den = number("CVRSRateNum", 0), number("CVRSRateDen", 0)
         return cls(
             factor=Fraction(number("CVRSFactorNum", 1), number("CVRSFactorDen", 1)),
@@ -105,5 +114,6 @@ class Stated:
             model=shown(str(properties.get("CVRSModel"))),
             checksum=shown(str(properties.get("CVRSChecksum"))),
             stamped=bool(properties.get("CVRSStamped")),
+            bits=bits,
             where="frame properties",
         )

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vs_cvrs.checkpoints import checkpoint
-from vs_cvrs.model.base import CvrsModel, round_to_8bit
+from vs_cvrs.model.base import CvrsModel, round_to_bits
 from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.runtime.devices import PRECISIONS, automatic_precision, device_context, resolve_device
 from vs_cvrs.runtime.memory import MAX_MEMORY_RANGE, default_memory, is_out_of_memory
@@ -91,13 +91,14 @@ class Session:
         """A group buffer of ``size`` bytes, of memory that suits the device."""
         return self._guard(f"a group buffer of {size} bytes", lambda: self._transfer.allocate(size))
 
-    def encode(self, high: Frames, low: Frames, bits: int = 16) -> None:
+    def encode(self, high: Frames, low: Frames, bits: int = 16, low_bits: int = 8) -> None:
         """Make the low-rate frames of a group.
 
         Args:
             high: the high-rate frames.
-            low: written; uint8.
+            low: written; uint8, or uint16 for ``low_bits`` of more than 8.
             bits: of the samples in ``high`` where that is uint16: 9 to 16.
+            low_bits: of the samples in ``low``.
 
         Raises:
             RuntimeError: out of memory, or numbers that are not finite in frames or by the model.
@@ -106,25 +107,28 @@ class Session:
         def work(frames: Tensor) -> Tensor:
             return self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
 
-        self._compute(work, high, low, bits, 8)
+        self._compute(work, high, low, bits, low_bits)
 
-    def decode(self, low: Frames, high: Frames, bits: int = 16) -> None:
+    def decode(self, low: Frames, high: Frames, bits: int = 16, low_bits: int = 8) -> None:
         """Restore the high-rate frames of a group.
 
-        Low-rate samples are levels of 8 bits whatever type they come in, and are rounded to them.
+        Low-rate samples are levels of ``low_bits`` bits whatever type they come in, and are rounded
+        to them.
 
         Args:
             low: the low-rate frames.
             high: written; of any of the types.
             bits: of the samples where an array is uint16: 9 to 16.
+            low_bits: of the levels that low-rate samples stand for.
 
         Raises:
             RuntimeError: out of memory, or numbers that are not finite in frames or by the model.
         """
+        given = 8 if low.dtype == np.uint8 else bits if low.dtype == np.uint16 else None
 
         def work(frames: Tensor) -> Tensor:
-            if low.dtype != np.uint8:
-                frames = round_to_8bit(frames)
+            if given != low_bits:
+                frames = round_to_bits(frames, low_bits)
             return self.model.decode(frames, (high.shape[0], high.shape[2], high.shape[3]))
 
         self._compute(work, low, high, bits, bits)
