@@ -152,6 +152,7 @@ def test_frame_properties(down: Callable[..., Any], up: Callable[..., Any]) -> N
         "CVRSHeight": 24,
         "CVRSLength": 9,
         "CVRSGroupLength": 2,
+        "CVRSBits": 8,
         "CVRSIndex": 3,
         "CVRSModel": "nearest",
         "CVRSStamped": 0,
