@@ -79,8 +79,8 @@ template <typename Number> py::object to_python(const Number &number) { return p
 
 // The first line of what an object says of itself. Libraries append whole stack traces.
 std::string first_line(const py::handle &object) {
-    const auto utf8 = py::reinterpret_steal<py::bytes>(
-        PyUnicode_AsEncodedString(py::str(object).ptr(), "utf-8", "backslashreplace"));
+    const auto utf8 =
+        py::reinterpret_steal<py::bytes>(PyUnicode_AsEncodedString(py::str(object).ptr(), "utf-8", "backslashreplace"));
     if (!utf8)
         throw py::error_already_set();
     const std::string text = utf8;
@@ -186,14 +186,14 @@ void close_gate_at_exit() {
 
 } // namespace
 
-FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments,
-                       const Values &properties, const std::vector<std::byte> &first_frame) {
+FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments, const Values &properties,
+                       const std::vector<std::byte> &first_frame) {
     return with_python([&] {
         close_gate_at_exit();
-        const py::object plan = py::module_::import("vs_cvrs.plugin.planning")
-                                    .attr("plan")(name, to_dict(clip), to_dict(arguments), to_dict(properties),
-                                                  py::bytes(reinterpret_cast<const char *>(first_frame.data()),
-                                                            first_frame.size()));
+        const py::object plan =
+            py::module_::import("vs_cvrs.plugin.planning")
+                .attr("plan")(name, to_dict(clip), to_dict(arguments), to_dict(properties),
+                              py::bytes(reinterpret_cast<const char *>(first_frame.data()), first_frame.size()));
         const py::object table = plan.attr("table");
         const auto indices = [&table](const char *field) {
             const auto array = py::array_t<std::int64_t, py::array::c_style>(table.attr(field));
@@ -208,8 +208,7 @@ FilterPlan plan_filter(const std::string &name, const Values &clip, const Values
         result.height = plan.attr("height").cast<int>();
         result.is_float = plan.attr("is_float").cast<bool>();
         result.bits = plan.attr("bits").cast<int>();
-        std::tie(result.rate_num, result.rate_den) =
-            plan.attr("rate").cast<std::pair<std::int64_t, std::int64_t>>();
+        std::tie(result.rate_num, result.rate_den) = plan.attr("rate").cast<std::pair<std::int64_t, std::int64_t>>();
         std::tie(result.duration_num, result.duration_den) =
             plan.attr("duration_factor").cast<std::pair<std::int64_t, std::int64_t>>();
         result.properties = plan.attr("properties").cast<Values>();

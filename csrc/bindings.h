@@ -32,16 +32,16 @@ struct FilterPlan {
     std::int64_t rate_den = 0;
     std::int64_t duration_num = 0; // output over source frame duration, for clips of unknown rate
     std::int64_t duration_den = 0;
-    Values properties;            // written to every output frame
-    std::string index_property;   // written as the frame's number, when not empty
+    Values properties;             // written to every output frame
+    std::string index_property;    // written as the frame's number, when not empty
     std::int64_t first_index = -1; // CVRSIndex that source frame 0 has; -1: not checked
     std::vector<std::string> warnings;
     std::unique_ptr<Processor> processor;
 };
 
 // `first_frame` holds the samples of the clip's first frame, plane after plane, or nothing.
-FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments,
-                       const Values &properties, const std::vector<std::byte> &first_frame);
+FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments, const Values &properties,
+                       const std::vector<std::byte> &first_frame);
 
 // Names and values for core.cvrs.Version().
 using Versions = std::vector<std::pair<std::string, std::vector<std::string>>>;

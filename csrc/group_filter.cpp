@@ -53,8 +53,8 @@ GroupTable checked(GroupTable table) {
 
 GroupFilter::GroupFilter(GroupTable table, FrameShape source, FrameShape output, std::size_t cached_groups,
                          std::unique_ptr<Processor> processor)
-    : table_(checked(std::move(table))), source_shape_(source), output_shape_(output),
-      processor_(std::move(processor)), cache_(cached_groups),
+    : table_(checked(std::move(table))), source_shape_(source), output_shape_(output), processor_(std::move(processor)),
+      cache_(cached_groups),
       buffers_(kBuffersPerGroup,
                std::max(bytes(longest(table_.source_begin, table_.source_head, table_.source_tail), source_shape_),
                         bytes(longest(table_.output_begin, table_.output_head, table_.output_tail), output_shape_)),
@@ -117,9 +117,9 @@ GroupCache::Group GroupFilter::make_group(std::size_t group, Host &host) {
     for (std::int64_t i = 0; i < in_pad.tail; ++i, target += in_bytes)
         std::memcpy(target, target - in_bytes, in_bytes);
 
-    const Verdict verdict = processor_->process(
-        static_cast<std::int64_t>(group), input.memory(), in_pad.head + in_end - in_begin + in_pad.tail,
-        output.memory(), out_pad.head + out_end - out_begin + out_pad.tail);
+    const Verdict verdict = processor_->process(static_cast<std::int64_t>(group), input.memory(),
+                                                in_pad.head + in_end - in_begin + in_pad.tail, output.memory(),
+                                                out_pad.head + out_end - out_begin + out_pad.tail);
 
     const std::byte *source = output.memory().data + static_cast<std::size_t>(out_pad.head) * output_shape_.bytes();
     auto frames = std::make_shared<std::vector<GroupCache::Frame>>();

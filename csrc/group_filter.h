@@ -57,8 +57,8 @@ class Processor {
   public:
     virtual ~Processor() = default;
     virtual Memory allocate(std::size_t bytes) = 0;
-    virtual Verdict process(std::int64_t group, const Memory &source, std::int64_t source_frames,
-                            const Memory &output, std::int64_t output_frames) = 0;
+    virtual Verdict process(std::int64_t group, const Memory &source, std::int64_t source_frames, const Memory &output,
+                            std::int64_t output_frames) = 0;
 };
 
 class GroupFilter {

@@ -204,9 +204,9 @@ Node own(VSNode *node, const VSAPI *vsapi) {
 // its source frames; VapourSynth's own cache may be smaller, and would have them made again.
 Node cache_frames(const Node &source, std::int64_t frames, const std::string &name, VSCore *core, const VSAPI *vsapi) {
     const VSFilterDependency dependency = {source.get(), rpStrictSpatial};
-    VSNode *const node = vsapi->createVideoFilter2(name.c_str(), vsapi->getVideoInfo(source.get()), pass_frame, free_node,
-                                                   fmParallel, &dependency, 1,
-                                                   std::make_unique<Node>(source).release(), core);
+    VSNode *const node =
+        vsapi->createVideoFilter2(name.c_str(), vsapi->getVideoInfo(source.get()), pass_frame, free_node, fmParallel,
+                                  &dependency, 1, std::make_unique<Node>(source).release(), core);
     if (!node)
         throw std::runtime_error("VapourSynth refuses a cache for the source clip");
     vsapi->setCacheMode(node, cmForceEnable);
@@ -313,7 +313,8 @@ std::unique_ptr<Instance> create_instance(const FilterFunction &function, const 
     const FirstFrame first = function.reads_first_frame && vsh::isConstantVideoFormat(&instance->source_info)
                                  ? read_first_frame(instance->node, instance->source_info, vsapi)
                                  : FirstFrame{};
-    instance->plan = plan_filter(function.name, describe(instance->source_info, vsapi), arguments, first.properties, first.samples);
+    instance->plan =
+        plan_filter(function.name, describe(instance->source_info, vsapi), arguments, first.properties, first.samples);
 
     FilterPlan &plan = instance->plan;
     VSVideoInfo &info = instance->info;
@@ -326,9 +327,9 @@ std::unique_ptr<Instance> create_instance(const FilterFunction &function, const 
     info.numFrames = static_cast<int>(plan.table.output_begin.back());
     const std::size_t groups = plan.table.output_begin.size() - 1;
     const auto frames = static_cast<std::size_t>(info.numFrames);
-    instance->filter = std::make_unique<GroupFilter>(std::move(plan.table), shape_of(instance->source_info),
-                                                     shape_of(info), cached_groups(frames, groups, core, vsapi),
-                                                     std::move(plan.processor));
+    instance->filter =
+        std::make_unique<GroupFilter>(std::move(plan.table), shape_of(instance->source_info), shape_of(info),
+                                      cached_groups(frames, groups, core, vsapi), std::move(plan.processor));
     instance->node = cache_frames(instance->node, kCachedSourceGroups * instance->filter->longest_source_range(),
                                   std::string(function.name) + " source", core, vsapi);
     for (const std::string &warning : plan.warnings)
@@ -369,6 +370,6 @@ VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI
     for (const FilterFunction *function : {&kDownsample, &kUpsample})
         vspapi->registerFunction(function->name, function->arguments, "clip:vnode;", create_filter,
                                  const_cast<FilterFunction *>(function), plugin);
-    vspapi->registerFunction("Version", "", "plugin:data;models:data[]:empty;torch:data;cupy:data;devices:data[];", version,
-                             nullptr, plugin);
+    vspapi->registerFunction("Version", "", "plugin:data;models:data[]:empty;torch:data;cupy:data;devices:data[];",
+                             version, nullptr, plugin);
 }

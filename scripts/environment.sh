@@ -1,4 +1,4 @@
-# Sourced by demo.sh and test.sh: finds a Python that VapourSynth runs on, makes .venv once and
+# Sourced by demo.sh, docs.sh and test.sh: finds a Python that VapourSynth runs on, makes .venv once and
 # installs the project into it. Sets $root and $python (the interpreter of .venv) and
 # XDG_CONFIG_HOME (where vspipe's settings for .venv lie).
 # shellcheck shell=bash
@@ -38,6 +38,22 @@ find_python() {
 
 export XDG_CONFIG_HOME=$root/.venv/config
 
+# is_installed WANTED EXTRAS...: whether an install of what is wanted brought all of these extras.
+is_installed() {
+    local wanted=$1 stamp had extra
+    shift
+    for stamp in "$root"/.venv/vs-cvrs-*.stamp; do
+        [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] || continue
+        had=${stamp##*/vs-cvrs-}
+        had=,${had%.stamp},
+        for extra; do
+            [[ $had == *,$extra,* ]] || continue 2
+        done
+        return 0
+    done
+    return 1
+}
+
 # environment EXTRAS...: makes .venv ready with the project and the named extras.
 environment() {
     python=$root/.venv/bin/python
@@ -57,17 +73,15 @@ EOF
         "$python" -m pip install --quiet --upgrade pip || exit 1
     fi
     # What the installed copy was made from; the install is repeated only when that changed.
-    local extras stamp wanted
+    local extras wanted
     extras=$(IFS=,; echo "$*")
-    stamp=$root/.venv/vs-cvrs-$extras.stamp
     wanted=$(cd "$root" && find pyproject.toml README.md csrc vs_cvrs -type f -not -name '*.pyc' -print0 |
         LC_ALL=C sort -z | xargs -0 cksum | cksum)
-    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    if ! is_installed "$wanted" "$@"; then
         echo "Installing vs-cvrs[$extras] (the first time brings PyTorch: some minutes)"
         "$python" -m pip install --quiet "$root[$extras]" || exit 1
         # vspipe must be told once which Python it belongs to; the user's own setting stays as it is.
         "$root/.venv/bin/vapoursynth" config >/dev/null || exit 1
-        rm -f "$root"/.venv/vs-cvrs-*.stamp
-        echo "$wanted" >"$stamp"
+        echo "$wanted" >"$root/.venv/vs-cvrs-$extras.stamp"
     fi
 }

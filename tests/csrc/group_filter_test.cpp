@@ -256,9 +256,8 @@ void bad_tables_are_refused() {
             table.source_begin.pop_back();
         else
             table.output_tail = -1;
-        CHECK(throws<std::invalid_argument>([&] {
-            GroupFilter(table, FrameShape{1, 1}, FrameShape{1, 1}, 1, std::make_unique<FakeProcessor>(log));
-        }));
+        CHECK(throws<std::invalid_argument>(
+            [&] { GroupFilter(table, FrameShape{1, 1}, FrameShape{1, 1}, 1, std::make_unique<FakeProcessor>(log)); }));
     }
 }
 

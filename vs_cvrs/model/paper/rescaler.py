@@ -63,7 +63,7 @@ class DownNet(nn.Module):
         self._held = 4 * mid_channels
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        """(B, 3, T, H, W) to (B, 3, *size)."""
+        """(B, 3, T, H, W) to ``(B, 3, *size)``."""
 
         def chain(y: Tensor) -> Tensor:
             out: Tensor = self.feat_extractor(self.first_block(y))
@@ -96,7 +96,7 @@ class ConvUpNet(nn.Module):
         self.head = Sampler(fuse_channels)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        """(B, 3, t, h, w), h and w even, to (B, 3, *size)."""
+        """(B, 3, t, h, w), h and w even, to ``(B, 3, *size)``."""
         first = _features(self.first_block, x, fold=2)
         last = self.dense3d_backbone(first)
         return _fused(self.fuse_channel_out, last, self.fuse_channel_in, first, self.head, size, 2)
@@ -144,7 +144,7 @@ class MixUpNet(nn.Module):
         self.head = Sampler(fuse_channels)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        """(B, 3, t, h, w), h and w even where ``use_shuffle`` is set, to (B, 3, *size)."""
+        """(B, 3, t, h, w), h and w even where ``use_shuffle`` is set, to ``(B, 3, *size)``."""
         fold = 2 if self.use_shuffle else 1
         first = _features(self.first_block, x, fold)
         last = self.layers(first)

@@ -324,7 +324,7 @@ class Sampler(nn.Module):
         self._cache: OrderedDict[object, tuple[_Merged, _Grid]] = OrderedDict()
 
     def forward(self, features: Tensor, size: Size) -> Tensor:
-        """(B, C, t, h, w) to (B, 3, *size).
+        """(B, C, t, h, w) to ``(B, 3, *size)``.
 
         What depends on the shape and the weights alone is kept for the last shapes, unless
         gradients of the weights are wanted. Under autocast the hidden layer is computed in the
