@@ -32,7 +32,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from compare import NotInstalledError, Rife
 from rich.table import Table
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -40,6 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vs_cvrs.checkpoints import zoo
 from vs_cvrs.evaluation import EvaluationError, report, scoring
+from vs_cvrs.evaluation.interpolation import NotInstalledError, Rife
 from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.model.paper.sampler import Sampler
 from vs_cvrs.model.strips import bounded_memory

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
+import itertools
 import json
 import math
 import sys
@@ -28,7 +30,7 @@ from typer.testing import CliRunner
 
 from vs_cvrs import metrics
 from vs_cvrs.checkpoints import checkpoint
-from vs_cvrs.evaluation import EvaluationError, scoring
+from vs_cvrs.evaluation import EvaluationError, interpolation, scoring
 from vs_cvrs.evaluation.protocol import Group, Protocol
 from vs_cvrs.evaluation.scenes import Scene, find_scenes, natural_key, read_frames, write_png
 from vs_cvrs.model.base import CvrsModel, Size
@@ -517,10 +519,9 @@ def test_compare_without_the_optional_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grey_scene(tmp_path / "in" / "a", [10, 13, 20, 23, 30, 33])
-    module = script("compare")
 
     def absent(name: str) -> str:
-        raise module.importlib.metadata.PackageNotFoundError(name)
+        raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("importlib.metadata.version", absent)
     monkeypatch.setattr(vs, "core", object())
@@ -538,6 +539,49 @@ def test_compare_without_the_optional_packages(
     assert averaging["per_scene"]["a"]["send_seconds"] == 0
     ours = report["methods"]["cvrs lite"]
     assert ours["odd_psnr_rgb"] == pytest.approx(48.1308 - 20 * math.log10(3), abs=1e-4)
+
+
+def test_rate_and_distortion_through_a_real_encoder(tmp_path: Path, nearest_model: Path) -> None:
+    """Full rate, plain and hidden frames: sizes, scores, curves and their distances."""
+    for n, frame in enumerate(clips.pictures(8, 64, 48)):
+        write_png(tmp_path / "in" / "a" / f"{n}.png", frame)
+    code, out, err = run(
+        *("rate_distortion", "--datapath", tmp_path / "in", "--weight", nearest_model),
+        *("--json", tmp_path / "r.json", "--outputpath", tmp_path / "plots"),
+        *("--crfs", "10,18,26,34"),
+    )
+    assert code == 0, err
+    assert "BD-rate" in out
+    assert (tmp_path / "plots" / "x264.png").stat().st_size > 1000
+    found = json.loads((tmp_path / "r.json").read_text())["codecs"]["x264"]
+    curves = found["curves"]
+    assert {"full rate", "plain, repeated", "plain, averaging"} < curves.keys()
+    for points in curves.values():
+        assert all(a["kilobits"] > b["kilobits"] for a, b in itertools.pairwise(points))
+    best = {name: points[0] for name, points in curves.items()}
+    assert best["full rate"]["kilobits"] > best["plain, repeated"]["kilobits"]
+    assert best["full rate"]["removed"] > best["plain, averaging"]["removed"]
+    assert best["plain, repeated"]["shown"] == best["plain, averaging"]["shown"]
+    # This model shows every second frame and repeats it: with or without it comes to the same.
+    assert best["hidden, our receiver"]["clip"] == pytest.approx(
+        best["plain, repeated"]["clip"], abs=0.01
+    )
+    assert found["bd_rate_and_psnr"][found["anchor"]] == pytest.approx([0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--codecs", "av9"), "--codecs must be of x264, x265, svtav1, vp9, got av9"),
+        (("--crfs", "60"), "--crfs must be numbers from 0 to 51 and commas, got 60"),
+        (("--wide-crfs", "x"), "--wide-crfs must be numbers from 0 to 63 and commas, got x"),
+    ],
+)
+def test_wrong_settings_of_rate_and_distortion(
+    words: tuple[str, str], message: str, tmp_path: Path
+) -> None:
+    code, _, err = run("rate_distortion", "--datapath", tmp_path, *words)
+    assert (code, err.strip()) == (2, f"rate_distortion: {message}")
 
 
 def test_damage_scores_what_arrives_by_each_carrier(tmp_path: Path, nearest_model: Path) -> None:
@@ -578,18 +622,17 @@ def test_damage_says_what_cannot_be(model: str, tmp_path: Path) -> None:
 def test_rife_gives_its_known_figure() -> None:
     module = script("compare")
     try:
-        rife = module.Rife(torch.device("cpu"))
-    except module.NotInstalledError as error:
+        rife = interpolation.Rife(torch.device("cpu"))
+    except interpolation.NotInstalledError as error:
         pytest.skip(str(error))
     frames = read_frames(find_scenes(VIMEO)[0].frames)
     assert module.interpolate(rife, frames).odd_psnr_rgb == pytest.approx(29.95, abs=0.02)
 
 
 def test_mvtools_follows_motion() -> None:
-    module = script("compare")
     try:
-        mvtools = module.Mvtools(torch.device("cpu"))
-    except module.NotInstalledError as error:
+        mvtools = interpolation.Mvtools(torch.device("cpu"))
+    except interpolation.NotInstalledError as error:
         pytest.skip(str(error))
     rng = np.random.default_rng(3)
     small = torch.from_numpy(rng.uniform(40, 215, (1, 3, 24, 36)))
@@ -597,7 +640,7 @@ def test_mvtools_follows_motion() -> None:
     still = picture.clamp(0, 255).round().to(torch.uint8).numpy()
     pan = np.stack([still[:, :, 4 * n : 4 * n + 192] for n in range(5)])
     made = mvtools.between(np.ascontiguousarray(pan[::2]))
-    averaged = module.Averaging(torch.device("cpu")).between(np.ascontiguousarray(pan[::2]))
+    averaged = interpolation.Averaging(torch.device("cpu")).between(np.ascontiguousarray(pan[::2]))
     inside = (..., slice(32, -32), slice(32, -32))
     gain = metrics.psnr(made[inside], pan[1::2][inside]) - metrics.psnr(
         averaged[inside], pan[1::2][inside]
