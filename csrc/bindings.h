@@ -9,17 +9,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace cvrs {
-
-using Value = std::variant<std::int64_t, double, std::string>;
-using Values = std::map<std::string, Value>;
 
 // What vs_cvrs.plugin.planning.plan decided about one filter.
 struct FilterPlan {

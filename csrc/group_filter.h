@@ -6,9 +6,11 @@
 #include "frame_buffer.h"
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace cvrs {
@@ -34,10 +36,15 @@ struct OutputFrame {
     Planes planes;
 };
 
+// A frame property's value.
+using Value = std::variant<std::int64_t, double, std::string>;
+using Values = std::map<std::string, Value>;
+
 // What was found out about a group while it was made.
 struct Verdict {
     std::optional<bool> intact; // whether its source frames are as they were sent, where that is known
     std::string warning;        // to be logged, when not empty
+    Values properties;          // of all the group's frames
 };
 
 // What the filter asks of its host during one frame request, when all source frames are there.

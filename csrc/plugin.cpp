@@ -33,7 +33,8 @@ constexpr FilterFunction kDownsample = {
     "Downsample",
     "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
     "scale:float:opt;width:int:opt;height:int:opt;"
-    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;bits:int:opt;",
+    "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;bits:int:opt;"
+    "check:int:opt;",
     false};
 constexpr FilterFunction kUpsample = {
     "Upsample",
@@ -97,10 +98,12 @@ class Request final : public Host {
     }
 
     void judged(const Verdict &verdict, const std::vector<OutputFrame> &frames) override {
-        if (verdict.intact)
-            for (const OutputFrame &frame : frames)
-                vsapi_->mapSetInt(vsapi_->getFramePropertiesRW(static_cast<VSFrame *>(frame.handle.get())),
-                                  kIntactProperty, *verdict.intact, maReplace);
+        for (const OutputFrame &frame : frames) {
+            VSMap *const map = vsapi_->getFramePropertiesRW(static_cast<VSFrame *>(frame.handle.get()));
+            if (verdict.intact)
+                vsapi_->mapSetInt(map, kIntactProperty, *verdict.intact, maReplace);
+            write_values(verdict.properties, map);
+        }
         if (!verdict.warning.empty())
             vsapi_->logMessage(mtWarning, (std::string(instance_.name) + ": " + verdict.warning).c_str(), core_);
     }
@@ -130,14 +133,20 @@ class Request final : public Host {
         vsapi_->mapSetInt(map, "_Range", 1, maReplace);
         vsapi_->mapSetInt(map, "_Matrix", 0, maReplace);
         write_duration(map);
-        for (const auto &[key, value] : plan.properties) {
+        write_values(plan.properties, map);
+        if (!plan.index_property.empty())
+            vsapi_->mapSetInt(map, plan.index_property.c_str(), index, maReplace);
+    }
+
+    void write_values(const Values &values, VSMap *map) const {
+        for (const auto &[key, value] : values) {
             if (const auto *number = std::get_if<std::int64_t>(&value))
                 vsapi_->mapSetInt(map, key.c_str(), *number, maReplace);
+            else if (const auto *real = std::get_if<double>(&value))
+                vsapi_->mapSetFloat(map, key.c_str(), *real, maReplace);
             else if (const auto *text = std::get_if<std::string>(&value))
                 vsapi_->mapSetData(map, key.c_str(), text->data(), static_cast<int>(text->size()), dtUtf8, maReplace);
         }
-        if (!plan.index_property.empty())
-            vsapi_->mapSetInt(map, plan.index_property.c_str(), index, maReplace);
     }
 
     void write_duration(VSMap *map) const {

@@ -194,3 +194,14 @@ def test_nearest_frame_properties_at_twice_the_rate() -> None:
 )
 def test_ratios_of_rounded_rates_are_simple(high: Fraction, low: Fraction, ratio: Fraction) -> None:
     assert snap_ratio(high / low) == ratio
+
+
+def test_neighbours_of_frames_in_a_group() -> None:
+    timeline = Timeline(Fraction(5, 2), 4)  # low-rate frames 2, 3 and 4 show 5, 7 and 10
+    found = timeline.neighbours(2, 5, np.arange(4, 13))
+    assert found.before.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert found.after.tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 2]
+    assert found.share == pytest.approx([0, 0, 1 / 2, 0, 1 / 3, 2 / 3, 0, 0, 0])
+    for n, low in enumerate(range(2, 5)):
+        place = timeline.high_begin(low) - 4
+        assert (found.before[place], found.after[place], found.share[place]) == (n, n, 0)

@@ -21,6 +21,7 @@ __all__ = [
     "MAX_GROUP_LENGTH",
     "SIZE_MULTIPLE",
     "GroupTable",
+    "Neighbours",
     "Timeline",
     "choose_group_length",
     "low_size",
@@ -136,6 +137,22 @@ class GroupTable:
 
 
 @dataclass(frozen=True)
+class Neighbours:
+    """Between which low-rate frames of a group its high-rate frames lie.
+
+    Attributes:
+        before, after: for each high-rate frame, the index within the group of the low-rate frame
+            that shows it or is the last one to show an earlier frame, and of the next one. Both are
+            the same where a low-rate frame shows it, and beyond the first and the last.
+        share: how far it is on the way from the one to the other, 0 to below 1.
+    """
+
+    before: npt.NDArray[np.int64]
+    after: npt.NDArray[np.int64]
+    share: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Timeline:
     """The grouping of one pair of clips (see the module's docstring).
 
@@ -174,6 +191,15 @@ class Timeline:
     def shown(self, low: int, high_count: int) -> int:
         """The high-rate frame that low-rate frame ``low`` shows, in a clip of ``high_count``."""
         return min(self.high_begin(low), high_count - 1)
+
+    def neighbours(self, low_begin: int, low_end: int, high: npt.NDArray[np.int64]) -> Neighbours:
+        """Where the high-rate frames ``high`` lie between ``low_begin`` and ``low_end - 1``."""
+        places = self._high_begins(np.arange(low_begin, low_end, dtype=np.int64))
+        before = np.maximum(np.searchsorted(places, high, side="right") - 1, 0)
+        after = np.where(high > places[before], np.minimum(before + 1, len(places) - 1), before)
+        step = np.maximum(places[after] - places[before], 1)
+        share = np.where(after > before, (high - places[before]) / step, 0.0)
+        return Neighbours(before, after, share)
 
     def downsample_table(self, high_count: int) -> GroupTable:
         """Groups of Downsample over a clip of ``high_count`` high-rate frames."""

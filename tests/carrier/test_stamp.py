@@ -58,7 +58,14 @@ def test_stamps_of_version_1_are_read() -> None:
 
 
 def test_quality_is_said_in_half_decibels() -> None:
-    for psnr, quality in ((45.49, 90), (45.5, 91), (0.0, 1), (200.0, 254), (math.inf, stamp.EXACT)):
+    for psnr, quality in (
+        (45.49, 90),
+        (45.5, 91),
+        (0.0, 1),
+        (-math.inf, 1),
+        (200.0, 254),
+        (math.inf, stamp.EXACT),
+    ):
         assert stamp.quality_of(psnr) == quality
     assert [stamp.psnr_of(q) for q in (0, 1, 91, stamp.EXACT)] == [None, 0.5, 45.5, math.inf]
 
@@ -132,7 +139,7 @@ def test_values_beyond_their_fields_are_refused() -> None:
         {"length": 0},
         {"group_length": 0},
         {"width": 0},
-        {"sent": Sent(mode=2)},  # type: ignore[arg-type]
+        {"sent": Sent(mode=4)},  # type: ignore[arg-type]
         {"sent": Sent(black=200, white=200)},
     ],
 )

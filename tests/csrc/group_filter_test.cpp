@@ -189,7 +189,7 @@ class FakeProcessor final : public Processor {
             log_.source.push_back(static_cast<int>(source.data[i * 3]));
         for (std::int64_t i = 0; i < output_frames * 3; ++i)
             output.data[i] = std::byte(i / 3 + 100);
-        return {group != 1, "group " + std::to_string(group)};
+        return {group != 1, "group " + std::to_string(group), {{"Group", group}}};
     }
 
   private:
@@ -227,6 +227,7 @@ void groups_are_made_once_and_padded_at_the_ends() {
     CHECK(log.group == 2 && host.verdicts.size() == 3 && host.judged_frames == 8);
     CHECK(host.verdicts[0].intact == true && host.verdicts[1].intact == false);
     CHECK(host.verdicts[2].warning == "group 2");
+    CHECK(std::get<std::int64_t>(host.verdicts[2].properties.at("Group")) == 2);
 }
 
 void a_group_that_failed_is_tried_again() {

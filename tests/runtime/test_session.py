@@ -72,6 +72,20 @@ def test_other_sample_types(session: Session, dtype: Any, bits: int, top: int) -
         np.testing.assert_allclose(restored, wanted, atol=1e-3 if bits == 16 else 1e-6)
 
 
+def test_black_and_white_can_be_moved_inwards(session: Session) -> None:
+    high = np.array([0, 255, 51, 0], np.uint8).reshape(1, 1, 2, 2).repeat(3, 1).repeat(4, 0)
+    low = np.empty((2, 3, 2, 2), np.uint8)
+    session.encode(high, low, span=(55, 205))
+    np.testing.assert_array_equal(255 - low[0, 0], [[55, 205], [85, 55]])
+    restored = np.empty_like(high)
+    session.decode(low, restored, span=(55, 205))
+    np.testing.assert_array_equal(restored, high)
+    beyond = np.full((2, 3, 2, 2), 255, np.uint8)  # the negative of black
+    deep = np.empty((4, 3, 2, 2), np.float32)
+    session.decode(beyond, deep, span=(55, 205))
+    assert deep.max() == deep.min() == 0.0
+
+
 def test_integers_are_rounded_and_clamped() -> None:
     x = torch.tensor([-0.2, 0.4980, 0.4981, 1.3]).reshape(1, 1, 1, 1, 4).expand(1, 3, 1, 1, 4)
     made = session_module._from_model(x, np.dtype(np.uint8), 8)

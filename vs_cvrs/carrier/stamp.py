@@ -71,7 +71,11 @@ class Mode(enum.IntEnum):
     HIDDEN = 0
     """They hide the frames that were removed."""
     INTERPOLATED = 1
-    """They hide nothing; the receiver interpolates between them."""
+    """They hide nothing; the receiver blends neighbours for the frames between them."""
+    EARLIER = 2
+    """They hide nothing; the receiver repeats the earlier neighbour."""
+    LATER = 3
+    """They hide nothing; the receiver repeats the later neighbour."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Sent:
 
 def quality_of(psnr: float) -> int:
     """A PSNR in dB in whole steps of half a dB, rounded down: 1 to 254, and `EXACT`."""
-    return EXACT if psnr == math.inf else min(max(math.floor(2 * psnr), 1), EXACT - 1)
+    return EXACT if psnr == math.inf else math.floor(min(max(2 * psnr, 1), EXACT - 1))
 
 
 def psnr_of(quality: int) -> float | None:

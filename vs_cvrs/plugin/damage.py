@@ -6,12 +6,13 @@ a repeated frame. Whether it is, shows without the original: `TRUSTED_CORRELATIO
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.levels import Levels
+from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.plugin.frames import FrameType, fit
 from vs_cvrs.runtime.session import Frames
 from vs_cvrs.timeline import GroupTable, Timeline
@@ -34,10 +35,17 @@ knows nothing of the model. Measured: docs/damage.md.
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is found out about a group; ``intact`` is None where nothing is known."""
+    """What is found out about a group.
+
+    Attributes:
+        intact: None where nothing is known.
+        warning: to be logged, where not empty.
+        properties: frame properties of its output frames.
+    """
 
     intact: bool | None = None
     warning: str = ""
+    properties: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,11 +65,20 @@ class Judge:
     checksum: str
     output: FrameType
 
-    def damage(self, group: int, levels: Levels) -> str:
-        """What is wrong with a group's frames; empty when they are as they were sent."""
+    def stamps(self, group: int, levels: Levels) -> list[Stamp | None]:
+        """The stamps of a group's frames."""
         begin, end = (int(n) for n in self.table.source_begin[group : group + 2])
         head = self.table.source_head if group == 0 else 0
-        found = [stamp.read(frame) for frame in levels[head : head + end - begin]]
+        return [stamp.read(frame) for frame in levels[head : head + end - begin]]
+
+    def damage(self, group: int, found: list[Stamp | None]) -> str:
+        """What is wrong with a group's frames; empty when they are as they were sent.
+
+        Args:
+            group: its number.
+            found: their stamps.
+        """
+        begin, end = (int(n) for n in self.table.source_begin[group : group + 2])
         frames = f"frames {begin} to {end - 1} of the clip"
         first = found[0]
         if first is None or None in found:

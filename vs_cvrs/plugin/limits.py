@@ -38,8 +38,17 @@ def check_frames(which: str, frames: int) -> None:
         )
 
 
-def check_memory(session: Session, table: GroupTable, source: FrameType, output: FrameType) -> None:
+def check_memory(
+    session: Session,
+    table: GroupTable,
+    source: FrameType,
+    output: FrameType,
+    *,
+    restored: bool = False,
+) -> None:
     """Raise ValueError where a group takes more memory than is free.
+
+    ``restored``: whether its source frames are restored too, to be compared.
 
     There would be no error later: the system hands out memory that it does not have, and ends the
     process that uses it.
@@ -53,7 +62,7 @@ def check_memory(session: Session, table: GroupTable, source: FrameType, output:
     ]
     stored = [3 * n * kind.dtype.itemsize for n, kind in zip(pixels, (source, output), strict=True)]
     # Two equal group buffers, and frames of two groups on either side of the filter.
-    needed = 2 * max(stored) + 2 * sum(stored)
+    needed = 2 * max(stored) + 2 * sum(stored) + restored * sum(stored)
     if session.device.type == "cpu":
         needed += 2 * 4 * 3 * sum(pixels)  # before and after a stage, as 32-bit numbers
     free = free_memory()

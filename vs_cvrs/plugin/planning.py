@@ -118,7 +118,8 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
     table = timeline.downsample_table(clip.frames)
     source = frame_type(clip)
     output = low_rate_type(downsample_bits(clip, given), low_height, low_width)
-    check_memory(session, table, source, output)
+    check = bool(given.number("check", 0, 1))
+    check_memory(session, table, source, output, restored=check)
     high_rate = pair(clip.rate)
     mark: Stamp | None = None
     if given.number("stamp", 0, 1) != 0 and stamp.fits(low_width, low_height):
@@ -140,7 +141,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
         bits=output.bits,
         rate=pair(low_rate),
         duration_factor=pair(ratio),
-        processor=Downsampler(session, source, output, table, mark),
+        processor=Downsampler(session, source, output, table, timeline, mark, check),
         properties={
             "CVRSVersion": PROPERTIES_VERSION,
             "CVRSFactorNum": ratio.numerator,

@@ -28,6 +28,7 @@ from vs_cvrs.runtime.transfer import Stored, open_transfer
 from vs_cvrs.texts import shown
 
 __all__ = [
+    "FULL_SPAN",
     "Frames",
     "Session",
     "find_open",
@@ -36,6 +37,10 @@ __all__ = [
 
 _GROUPS_AT_ONCE = 2
 """Groups that a device works on: one is computed while another comes or goes."""
+
+
+FULL_SPAN = (0, 255)
+"""Black and white as they are."""
 
 
 _SANE = 1000.0
@@ -91,7 +96,14 @@ class Session:
         """A group buffer of ``size`` bytes, of memory that suits the device."""
         return self._guard(f"a group buffer of {size} bytes", lambda: self._transfer.allocate(size))
 
-    def encode(self, high: Frames, low: Frames, bits: int = 16, low_bits: int = 8) -> None:
+    def encode(
+        self,
+        high: Frames,
+        low: Frames,
+        bits: int = 16,
+        low_bits: int = 8,
+        span: tuple[int, int] = FULL_SPAN,
+    ) -> None:
         """Make the low-rate frames of a group.
 
         Args:
@@ -99,17 +111,27 @@ class Session:
             low: written; uint8, or uint16 for ``low_bits`` of more than 8.
             bits: of the samples in ``high`` where that is uint16: 9 to 16.
             low_bits: of the samples in ``low``.
+            span: levels of 8 bits that black and white become first, which leaves room to hide in
+                beyond them.
 
         Raises:
             RuntimeError: out of memory, or numbers that are not finite in frames or by the model.
         """
 
         def work(frames: Tensor) -> Tensor:
+            frames = _narrowed(frames, span)
             return self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
 
         self._compute(work, high, low, bits, low_bits)
 
-    def decode(self, low: Frames, high: Frames, bits: int = 16, low_bits: int = 8) -> None:
+    def decode(
+        self,
+        low: Frames,
+        high: Frames,
+        bits: int = 16,
+        low_bits: int = 8,
+        span: tuple[int, int] = FULL_SPAN,
+    ) -> None:
         """Restore the high-rate frames of a group.
 
         Low-rate samples are levels of ``low_bits`` bits whatever type they come in, and are rounded
@@ -120,6 +142,7 @@ class Session:
             high: written; of any of the types.
             bits: of the samples where an array is uint16: 9 to 16.
             low_bits: of the levels that low-rate samples stand for.
+            span: what `encode` was given.
 
         Raises:
             RuntimeError: out of memory, or numbers that are not finite in frames or by the model.
@@ -129,7 +152,8 @@ class Session:
         def work(frames: Tensor) -> Tensor:
             if given != low_bits:
                 frames = round_to_bits(frames, low_bits)
-            return self.model.decode(frames, (high.shape[0], high.shape[2], high.shape[3]))
+            made = self.model.decode(frames, (high.shape[0], high.shape[2], high.shape[3]))
+            return _widened(made, span)
 
         self._compute(work, low, high, bits, bits)
 
@@ -201,6 +225,22 @@ def _to_model(frames: Tensor, bits: int) -> Tensor:
     if top != 1.0:
         x.div_(top)
     return x.permute(1, 0, 2, 3).unsqueeze(0)
+
+
+def _narrowed(frames: Tensor, span: tuple[int, int]) -> Tensor:
+    """Frames of 0..1 with black and white at the levels of ``span``."""
+    if span == FULL_SPAN:
+        return frames
+    black, white = span
+    return frames.mul((white - black) / 255.0).add_(black / 255.0)
+
+
+def _widened(frames: Tensor, span: tuple[int, int]) -> Tensor:
+    """Undo `_narrowed`; what lies beyond black and white is noise."""
+    if span == FULL_SPAN:
+        return frames
+    black, white = span
+    return frames.sub(black / 255.0).mul_(255.0 / (white - black)).clamp_(0.0, 1.0)
 
 
 def _complain_of_numbers(source: Frames) -> NoReturn:

@@ -1,0 +1,91 @@
+"""Groups that hide nothing: low-rate frames that only show, and what is shown between them.
+
+Sender and receiver call the same functions, so that the sender knows to the last level what will be
+shown.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from vs_cvrs.carrier.levels import Levels, white_of
+from vs_cvrs.carrier.stamp import Mode, Sent
+from vs_cvrs.plugin.frames import FrameType, fit
+from vs_cvrs.runtime.session import Frames
+from vs_cvrs.timeline import Neighbours, low_size
+
+__all__ = ["interpolate", "reduce", "stretch"]
+
+
+def reduce(frame: Frames, kind: FrameType, low: FrameType) -> Levels:
+    """A source frame as a low-rate frame that hides nothing: (3, height, width) of its type.
+
+    What `fit` undoes: edge pixels are repeated up to a multiple of 4, anything else is an
+    antialiased bicubic reduction.
+
+    Args:
+        frame: (3, height, width) of ``kind``.
+        kind: its type.
+        low: the type and size to make.
+    """
+    size = (low.height, low.width)
+    levels = torch.from_numpy(frame.astype(np.float32) * np.float32(low.top / kind.top))[None]
+    height, width = frame.shape[1:]
+    if tuple(low_size(n, Fraction(1)) for n in (height, width)) == size:
+        levels = F.pad(levels, (0, size[1] - width, 0, size[0] - height), mode="replicate")
+    else:
+        levels = F.interpolate(levels, size=size, mode="bicubic", antialias=True)
+    # Samples that are no numbers stand for no level; the session says what is wrong with them.
+    levels = levels[0].nan_to_num(0.0).clamp(0.0, low.top).round()
+    made: Levels = levels.numpy().astype(low.dtype)
+    return made
+
+
+def interpolate(
+    low: Levels,
+    between: Neighbours,
+    mode: Mode,
+    output: Frames,
+    kind: FrameType,
+) -> None:
+    """Show a group's low-rate frames and what lies between them.
+
+    Args:
+        low: (n, 3, height, width), the low-rate frames of the group.
+        between: where the frames to make lie.
+        mode: what is shown between two low-rate frames; not `Mode.HIDDEN`.
+        output: (frames, 3, height, width) of ``kind``, written.
+        kind: type and size of the frames to make.
+    """
+    size = (kind.height, kind.width)
+    fitted: dict[int, npt.NDArray[np.float32]] = {}
+    for n, (before, after, share) in enumerate(
+        zip(between.before.tolist(), between.after.tolist(), between.share.tolist(), strict=True)
+    ):
+        if mode == Mode.EARLIER:
+            after, share = before, 0.0
+        elif mode == Mode.LATER:
+            before, share = after, 0.0
+        fitted = {
+            i: fitted[i] if i in fitted else fit(low[i], size) for i in sorted({before, after})
+        }
+        shown = fitted[before]
+        if share:
+            shown = shown + np.float32(share) * (fitted[after] - shown)
+        made = shown * np.float32(kind.top / 255.0)
+        output[n] = np.round(made) if kind.dtype.kind == "u" else made
+
+
+def stretch(levels: Levels, sent: Sent) -> Levels:
+    """Low-rate frames with black and white where they were before the sender moved them."""
+    if (sent.black, sent.white) == (0, 255):
+        return levels
+    top = int(white_of(levels))
+    table = (np.arange(top + 1) * (255.0 / top) - sent.black) * (top / (sent.white - sent.black))
+    stretched: Levels = np.clip(np.round(table), 0, top).astype(levels.dtype)[levels]
+    return stretched
