@@ -2,6 +2,7 @@
 
 #include "bindings.h"
 #include "group_filter.h"
+#include "keep_loaded.h"
 
 #include <VSHelper4.h>
 #include <VapourSynth4.h>
@@ -374,6 +375,7 @@ void VS_CC version(const VSMap *, VSMap *out, void *, VSCore *, const VSAPI *vsa
 } // namespace
 
 VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *vspapi) {
+    keep_loaded();
     vspapi->configPlugin("io.github.vs-cvrs", "cvrs", "Continuous space-time video resampling with hidden motion",
                          VS_MAKE_VERSION(CVRS_VERSION_MAJOR, CVRS_VERSION_MINOR), VAPOURSYNTH_API_VERSION, 0, plugin);
     for (const FilterFunction *function : {&kDownsample, &kUpsample})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 
 from vs_cvrs import __version__
 from vs_cvrs.cli.running import CliError, interruptible
+from vs_cvrs.programs.system import reader_left
 
 __all__ = ["main"]
 
@@ -45,7 +45,9 @@ def _do(command: str, work: Callable[[], int | None]) -> None:
         code = interruptible(work)
         sys.stdout.flush()
     except (CliError, OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, BrokenPipeError) and _reader_left():
+        if isinstance(error, BrokenPipeError) and reader_left():
+            # Or Python would try once more at its end, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from error
         _fail(command, str(error))
     except Exception as error:
@@ -54,17 +56,6 @@ def _do(command: str, work: Callable[[], int | None]) -> None:
         _fail(command, str(error))
     else:
         raise typer.Exit(code or 0)
-
-
-def _reader_left() -> bool:
-    """Whether nobody reads standard output any more, as behind ``| head``: no error of ours."""
-    watched = select.poll()
-    watched.register(sys.stdout.fileno(), 0)
-    left = any(event & select.POLLERR for _, event in watched.poll(0))
-    if left:
-        # Or Python would try once more at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return left
 
 
 def _fail(command: str, text: str) -> None:

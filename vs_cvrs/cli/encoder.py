@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import subprocess
 import tempfile
 from typing import IO, Any
 
 from vs_cvrs.cli.running import CliError, children
 from vs_cvrs.programs.ffmpeg import find_ffmpeg
+from vs_cvrs.programs.system import OWN_GROUP, ended_by
 
 __all__ = ["BITEXACT", "Ffmpeg"]
 
@@ -29,7 +29,7 @@ class Ffmpeg:
         self._log = tempfile.TemporaryFile()
         # A session of its own: Ctrl-C at the terminal is for us, who then end it.
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stderr=self._log, start_new_session=True
+            self._command, stdin=subprocess.PIPE, stderr=self._log, **OWN_GROUP
         )
         children.add(self._process)
         return self
@@ -64,8 +64,9 @@ class Ffmpeg:
         said = self._log.read().decode(errors="replace").strip().splitlines()
         if any("No space left" in line or "File too large" in line for line in said):
             raise OSError(said[-1])
-        if code == -signal.SIGXFSZ:
+        by = ended_by(code)
+        if by == "SIGXFSZ":
             raise OSError("File too large")
-        if code < 0:
-            raise CliError(f"ffmpeg was ended by {signal.Signals(-code).name}; try --resume")
+        if by:
+            raise CliError(f"ffmpeg was ended by {by}; try --resume")
         raise CliError(f"ffmpeg failed: {said[0] if said else f'exit code {code}'}")

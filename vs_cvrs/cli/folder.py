@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vs_cvrs.cli.running import CliError, say
+from vs_cvrs.programs.system import hold
 
 __all__ = ["JobFolder", "check_not_source", "check_output", "saying_why"]
 
@@ -52,15 +51,11 @@ class JobFolder:
         """Whether another process writes here at this moment."""
         if not self.path.is_dir():
             return False
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with hold(self.path):
+                return False
         except BlockingIOError:
             return True
-        else:
-            return False
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def locked(self, identity: dict[str, Any], fresh: bool) -> Iterator[None]:
@@ -78,10 +73,9 @@ class JobFolder:
         except OSError as error:
             raise CliError(f"cannot make the folder {self.path}: {error.strerror}") from error
         # Not a file inside the folder: those come and go with the job.
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(hold(self.path))
             except BlockingIOError as error:
                 raise CliError(_held(self._output)) from error
             self.check_ours()
@@ -100,8 +94,6 @@ class JobFolder:
                 if not self.has_segments():
                     self.remove()
                 raise
-        finally:
-            os.close(descriptor)
 
     def check_ours(self) -> None:
         """Raise CliError for a folder that no job has made."""
@@ -143,7 +135,7 @@ class JobFolder:
         """What job.json says. Raises CliError where it is not ours."""
         file = self.path / _DESCRIPTION
         try:
-            found = json.loads(file.read_text())
+            found = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             found = None
         if not isinstance(found, dict) or any(found.get(k) != v for k, v in _MARK.items()):
@@ -216,5 +208,5 @@ def _held(output: Path) -> str:
 
 def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -15,7 +15,8 @@ from vs_cvrs.cli.folder import JobFolder, check_output, saying_why
 from vs_cvrs.cli.joining import Audio, join
 from vs_cvrs.cli.recipes import Recipe
 from vs_cvrs.cli.running import at_interrupt
-from vs_cvrs.cli.segments import Encoding, Segment, plan_segments, sync
+from vs_cvrs.cli.segments import Encoding, Segment, plan_segments
+from vs_cvrs.programs.system import sync
 
 __all__ = ["Job", "Runner"]
 

@@ -47,7 +47,7 @@ def join(
     for path, frames in segments:
         lines += [f"file {path.name}", f"duration {float(frames / rate):.6f}"]
     listing = joined.with_name("segments.txt")
-    listing.write_text("\n".join(lines) + "\n")
+    listing.write_text("\n".join(lines) + "\n", encoding="utf-8")
     where = []
     early = []
     if audio.begin > 0:

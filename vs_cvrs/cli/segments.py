@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vs_cvrs.cli.encoder import BITEXACT, Ffmpeg
+from vs_cvrs.programs.system import sync
 
-__all__ = ["Encoding", "Segment", "make_segments", "plan_segments", "sync"]
+__all__ = ["Encoding", "Segment", "make_segments", "plan_segments"]
 
 _SUBSAMPLING = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}
 _MUXERS = {"nut": "nut", "mkv": "matroska"}
@@ -106,12 +106,3 @@ def _command(clip: Any, encoding: Encoding, path: Path) -> list[str]:
     exact = ["-flags:v", "+bitexact", *BITEXACT, "-f", _MUXERS[encoding.container]]
     # ffmpeg reads the frames from its standard input, so -nostdin would be wrong here.
     return ["-v", "error", "-y", *source, *encoding.options, *exact, str(path)]
-
-
-def sync(path: Path) -> None:
-    """Wait until the disk has it: a rename must not come to the disk before the data."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

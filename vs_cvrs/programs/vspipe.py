@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
-from pathlib import Path
 
 __all__ = ["find_vspipe"]
 
@@ -15,8 +14,7 @@ def find_vspipe() -> str:
     Raises:
         FileNotFoundError: there is neither.
     """
-    beside = Path(sysconfig.get_path("scripts")) / "vspipe"
-    found = str(beside) if beside.exists() else shutil.which("vspipe")
+    found = shutil.which("vspipe", path=sysconfig.get_path("scripts")) or shutil.which("vspipe")
     if not found:
         raise FileNotFoundError("vspipe not found; it comes with: pip install vapoursynth")
     return found

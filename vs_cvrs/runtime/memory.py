@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -71,8 +70,10 @@ def _free_of_system() -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
         kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
         return kilobytes << 10
-    except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, StopIteration):  # not Linux
+        import psutil
+
+        return int(psutil.virtual_memory().available)
 
 
 def is_out_of_memory(error: Exception) -> bool:
