@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ __all__ = ["main"]
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Halve a video's frame rate, hide its motion in the frames that stay, and restore it.",
 )
@@ -42,6 +44,10 @@ def _do(command: str, work: Callable[[], int | None]) -> None:
     """Run a command; its exit code is what ``work`` gives."""
     # Imported by now or not, VapourSynth and PyTorch report their own errors as these types.
     try:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # Names of files may hold bytes that are no text.
+                stream.reconfigure(errors="backslashreplace")
         code = interruptible(work)
         sys.stdout.flush()
     except (CliError, OSError, ValueError, RuntimeError) as error:
@@ -105,6 +111,9 @@ def encode(
     constant_rate: Annotated[
         str | None, typer.Option(help="Make a variable frame rate constant at this rate.")
     ] = None,
+    progressive: Annotated[
+        bool, typer.Option("--progressive", help="Take interlaced frames as they are.")
+    ] = False,
     segment: Segment = Frames,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -129,6 +138,7 @@ def encode(
             start=start,
             end=end,
             constant_rate=constant_rate,
+            progressive=progressive,
             segment=segment,
             resume=resume,
             overwrite=overwrite,
@@ -205,13 +215,16 @@ def compare(
     png: Annotated[
         Path | None, typer.Option(help="Draw the curves and the worst frames into this file.")
     ] = None,
+    constant_rate: Annotated[
+        str | None, typer.Option(help="Make A's frame rate constant, as encode was told to.")
+    ] = None,
 ) -> None:
     """Print PSNR and SSIM of B against A, in 8-bit RGB."""
 
     def work() -> None:
         from vs_cvrs.cli import comparing
 
-        comparing.compare(first, second, png)
+        comparing.compare(first, second, png, constant_rate)
 
     _do("compare", work)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,9 +14,12 @@ import numpy.typing as npt
 import vapoursynth as vs
 
 from vs_cvrs.cli.running import NO_TEMPORARY_FILES, CliError, temporary_folder
+from vs_cvrs.cli.streams import Stream, bestsource_path, not_kept, streams_of
+from vs_cvrs.cli.timing import Timing, rate_text
 
 __all__ = [
     "Video",
+    "check_progressive",
     "core",
     "frame_array",
     "open_video",
@@ -28,8 +32,21 @@ core = vs.core
 
 _UNSTATED, _RESERVED = 2, 3
 _BT709, _BT601 = 1, 6
-_ROUNDING = 0.00101  # seconds: two times, each rounded to a millisecond
 _SD_HEIGHT = 576
+_NO_TIMES = "unknown timestamp"  # what BestSource says of frames that have none
+_ANY_RATE = Fraction(25)  # of frames that have no times, where none are needed
+_MATRICES = {
+    1: "BT.709",
+    4: "FCC",
+    5: "BT.601",
+    6: "BT.601",
+    7: "SMPTE 240M",
+    8: "YCgCo",
+    9: "BT.2020",
+    10: "BT.2020 (constant luminance)",
+}
+_FIELDS_SEARCHED = 8
+_FIELD_ORDERS = {1: "bottom field first", 2: "top field first"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,8 @@ class Video:
         start: time of its first frame on the file's own axis, in seconds; audio refers to that.
         pixel_shape: width over height of a pixel; 1 where the file does not say.
         primaries, transfer: H.273 numbers; 2 is unstated.
+        lost: what the file holds beyond 8-bit frames, audio and chapters, in a few words each.
+        remarks: what the user should know of how it was read, in sentences.
     """
 
     clip: Any
@@ -48,15 +67,25 @@ class Video:
     pixel_shape: Fraction
     primaries: int
     transfer: int
+    lost: list[str]
+    remarks: list[str]
 
 
-def open_video(path: Path, constant_rate: Fraction | None = None, cache: bool = False) -> Video:
+def open_video(
+    path: Path,
+    constant_rate: Fraction | None = None,
+    cache: bool = False,
+    any_times: bool = False,
+) -> Video:
     """Open a video file through BestSource.
 
     Args:
         path: the file.
-        constant_rate: convert to this rate by repeating and dropping frames.
+        constant_rate: convert to this rate by repeating and dropping frames; frames without times
+            follow each other at it.
         cache: keep BestSource's index for the next time, in its usual place.
+        any_times: take the frames as they follow each other, whatever times the file gives them:
+            for files whose frames tell their rate.
 
     Raises:
         CliError: the file cannot be read, or its frame rate varies and no rate is given.
@@ -65,71 +94,107 @@ def open_video(path: Path, constant_rate: Fraction | None = None, cache: bool = 
         raise CliError(f"{path} is not a file")
     if not hasattr(core, "bs"):
         raise CliError("VapourSynth's BestSource is missing; pip install vapoursynth-bestsource")
-    arguments: dict[str, Any] = {"cachemode": 1 if cache else 0}
-    if constant_rate is not None:
-        arguments |= {"fpsnum": constant_rate.numerator, "fpsden": constant_rate.denominator}
+    streams = streams_of(path)
+    track = _main_video(path, streams)
+    arguments: dict[str, Any] = {"track": track, "cachemode": 1 if cache else 0}
+    name = bestsource_path(path)
+    times: npt.NDArray[np.float64] | None
     with temporary_folder() as folder:
         times_file = folder / "times.txt"
+        timed = arguments | {"timecodes": str(times_file)}
+        if constant_rate is not None:
+            timed |= {"fpsnum": constant_rate.numerator, "fpsden": constant_rate.denominator}
         try:
-            clip = core.bs.VideoSource(str(path), timecodes=str(times_file), **arguments)
+            try:
+                clip = core.bs.VideoSource(name, **timed)
+                times = np.loadtxt(times_file, comments="#", ndmin=1) / 1000.0
+            except vs.Error as error:
+                if _NO_TIMES not in str(error):
+                    raise
+                clip, times = core.bs.VideoSource(name, **arguments), None
             properties = dict(clip.get_frame(0).props)
         except vs.Error as error:
             if "write timecode" in str(error):
                 raise CliError(NO_TEMPORARY_FILES) from error
             raise CliError(f"{path} cannot be read as video: {error}") from error
-        times = np.loadtxt(times_file, comments="#", ndmin=1) / 1000.0
     if clip.format is None or clip.width == 0:
         raise CliError(f"{path} changes its format or size on the way, which is not supported")
-    if constant_rate is None:
-        rate = _exact_rate(times, Fraction(clip.fps))
-        _check_rate(path, times, rate)
-        clip = core.std.AssumeFPS(clip, fpsnum=rate.numerator, fpsden=rate.denominator)
+    remarks: list[str] = []
+    if times is None:
+        if constant_rate is None and not any_times:
+            raise CliError(
+                f"{path} does not say when its frames are shown; give their rate with "
+                "--constant-rate"
+            )
+        clip = _at(clip, constant_rate or Fraction(clip.fps) or _ANY_RATE)
+    elif any_times:
+        clip = _at(clip, Timing(times, Fraction(clip.fps)).rate() or _ANY_RATE)
+    elif constant_rate is None:
+        clip = _at(clip, _constant_rate(path, Timing(times, Fraction(clip.fps)), remarks))
     sar = (int(properties.get("_SARNum", 1)), int(properties.get("_SARDen", 1)))
     return Video(
         clip,
-        start=float(times[0]),
+        start=0.0 if times is None else float(times[0]),
         pixel_shape=Fraction(*sar) if all(n > 0 for n in sar) else Fraction(1),
         primaries=int(properties.get("_Primaries", _UNSTATED)),
         transfer=int(properties.get("_Transfer", _UNSTATED)),
+        lost=not_kept(clip, streams, track),
+        remarks=remarks,
     )
 
 
-def _off(times: npt.NDArray[np.float64], rate: Fraction) -> float:
-    """By how many seconds a frame is off its place at most."""
-    places = times[0] + np.arange(times.size) / float(rate)
-    return float(np.abs(times - places).max())
+def _main_video(path: Path, streams: Sequence[Stream]) -> int:
+    """The first track of pictures that move."""
+    videos = [n for n, stream in enumerate(streams) if stream.kind == "video"]
+    if not videos:
+        raise CliError(f"{path} holds no video")
+    return next((n for n in videos if not streams[n].cover), videos[0])
 
 
-def _exact_rate(times: npt.NDArray[np.float64], stated: Fraction) -> Fraction:
-    """The simple rate that the frames' times stand for, else the stated one.
-
-    Matroska rounds times to milliseconds, and BestSource takes the mean of what it finds: it gives
-    15 fps as 44000/2933. Multiples of 1/2 and of 500/1001 whose grid is within that rounding of
-    every frame are what was meant.
-    """
-    if times.size < 2 or stated <= 0:
-        return stated
-    units = (Fraction(1, 2), Fraction(500, 1001))
-    simple = [unit * round(stated / unit) for unit in units]
-    if stated in simple:
-        return stated
-    fitting = [rate for rate in simple if rate > 0 and _off(times, rate) <= _ROUNDING]
-    return min(fitting, key=lambda rate: _off(times, rate), default=stated)
+def _at(clip: Any, rate: Fraction) -> Any:
+    return core.std.AssumeFPS(clip, fpsnum=rate.numerator, fpsden=rate.denominator)
 
 
-def _check_rate(path: Path, times: npt.NDArray[np.float64], rate: Fraction) -> None:
-    """Raise CliError where frames are off their places at a constant rate by half a frame."""
+def _constant_rate(path: Path, timing: Timing, remarks: list[str]) -> Fraction:
+    """The rate of a file whose frames have one. Raises CliError for other files."""
+    rate = timing.rate()
     if rate <= 0:
         raise CliError(f"{path} does not state its frame rate; give one with --constant-rate")
-    if times.size < 2:
-        return
-    if _off(times, rate) > 0.5 / float(rate):
-        steps = np.diff(times) * 1000
-        raise CliError(
-            f"{path} has a variable frame rate (frames last {steps.min():.4g} to "
-            f"{steps.max():.4g} ms); --constant-rate {round(1000 / float(np.median(steps)), 3):g} "
-            "repeats and drops frames to make it constant"
+    if timing.is_constant(rate):
+        return rate
+    usual = timing.usual_rate()
+    missing = timing.missing_at_end(usual)
+    if missing:
+        remarks.append(
+            f"{_frames(missing)} near the end of {path} cannot be read (is it cut off?); "
+            "the last ones follow at once"
         )
+        return usual
+    raise CliError(
+        f"{path} has a variable frame rate ({timing.range_text()}); --constant-rate "
+        f"{rate_text(usual)} repeats and drops frames to make it constant"
+    )
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
+
+
+def check_progressive(path: Path, clip: Any) -> None:
+    """Raise CliError for interlaced video, as frames spread over it say.
+
+    The two fields of an interlaced frame are of different moments, and a frame that is made of them
+    has every other line from another one.
+    """
+    total = clip.num_frames
+    for n in sorted({total * k // _FIELDS_SEARCHED for k in range(_FIELDS_SEARCHED)}):
+        order = _FIELD_ORDERS.get(int(clip.get_frame(n).props.get("_FieldBased", 0)))
+        if order is not None:
+            raise CliError(
+                f"{path} is interlaced ({order}, frame {n}); make it progressive first, for "
+                "example: ffmpeg -i IN -vf bwdif -c:v ffv1 -c:a copy progressive.mkv; "
+                "--progressive takes its frames as they are"
+            )
 
 
 def to_rgb24(clip: Any, unstated: int | None = None) -> tuple[Any, str]:
@@ -159,7 +224,7 @@ def to_rgb24(clip: Any, unstated: int | None = None) -> tuple[Any, str]:
         rgb.get_frame(0)
         return (
             rgb,
-            f"{name} converted to RGB24 with matrix {vs.MatrixCoefficients(matrix).name} ({how}).",
+            f"{name} converted to RGB24 with matrix {_MATRICES.get(matrix, matrix)} ({how}).",
         )
     raise CliError(f"the video is {name}, which VapourSynth cannot convert to RGB24 here")
 

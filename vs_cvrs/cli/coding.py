@@ -21,10 +21,10 @@ from rich.text import Text
 
 from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.stamp import Stamp
-from vs_cvrs.cli.clips import Video, frame_array, open_video, to_rgb24
+from vs_cvrs.cli.clips import Video, check_progressive, frame_array, open_video, to_rgb24
 from vs_cvrs.cli.folder import check_output
 from vs_cvrs.cli.job import Job, Runner
-from vs_cvrs.cli.joining import Audio
+from vs_cvrs.cli.joining import Audio, check_audio
 from vs_cvrs.cli.local import Local
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_rate
 from vs_cvrs.cli.recipes import BT709, Recipe
@@ -37,6 +37,7 @@ from vs_cvrs.timeline import Timeline
 __all__ = ["DecodeOptions", "EncodeOptions", "decode", "encode"]
 
 _UNSTATED = 2
+_MAX_SHAPE = 10_000  # terms of a pixel's shape; setsar's own limit turns 128:117 into 93:85
 _SEARCHED = 64  # low-rate frames at the start of a file that are looked at for a stamp
 _CRF_ENCODERS = {"x264": "libx264", "x265": "libx265"}
 
@@ -55,6 +56,7 @@ class EncodeOptions:
     start: str | None
     end: str | None
     constant_rate: str | None
+    progressive: bool
     segment: int
     resume: bool
     overwrite: bool
@@ -83,11 +85,16 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
     constant = options.constant_rate
     constant_rate = None if constant is None else parse_rate(constant, "--constant-rate")
     video = open_video(source, constant_rate, cache=True)
+    if not options.progressive:
+        check_progressive(source, video.clip)
+    check_audio(source, output)
     rate = Fraction(video.clip.fps)
     begin, end = _part(video, rate, options)
     _, remark = to_rgb24(video.clip)
-    if remark:
-        say(f"encode: {remark}")
+    lost = f"not kept: {', '.join(video.lost)}." if video.lost else ""
+    for text in (*video.remarks, remark, lost):
+        if text:
+            say(f"encode: {text}")
     recipe = Recipe(
         source=source.resolve(),
         filter="Downsample",
@@ -107,14 +114,14 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         low_length=low.num_frames,
         pixel_shape=video.pixel_shape,
     )
-    shape = video.pixel_shape * Fraction(
-        video.clip.width * low.height, video.clip.height * low.width
-    )
+    shape = video.pixel_shape
+    if options.scale not in (None, 1):  # else frames are padded, not stretched
+        shape *= Fraction(video.clip.width * low.height, video.clip.height * low.width)
     words = [*LOSSLESS[options.codec]]
     if options.codec != "ffv1":
         words += ["-preset", options.preset or "veryfast"]
-    words += ["-pix_fmt", CARRIER_FORMAT, *_colours(video), *_pixel_shape(shape)]
-    encoding = Encoding(words, "mkv" if options.codec == "ffv1" else "nut")
+    words += ["-pix_fmt", CARRIER_FORMAT, *_pixel_shape(shape)]
+    encoding = Encoding(words, _colours(video), "mkv" if options.codec == "ffv1" else "nut")
     stop = None if end == video.clip.num_frames else video.start + float(end / rate)
     job = Job(
         recipe=recipe,
@@ -124,7 +131,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         encoding=encoding,
         audio=Audio(source, video.start + float(begin / rate), stop),
         tags=tags.as_dict(),
-        identity=_identity("encode", source, words, tags, [begin, end, options.constant_rate]),
+        identity=_identity("encode", source, encoding, tags, [begin, end, options.constant_rate]),
         segment=options.segment,
     )
     _run(job, Local(low), options.resume, options.overwrite, "encoding")
@@ -142,8 +149,9 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
     if options.codec == "ffv1" and output.suffix.lower() != ".mkv":
         raise CliError(f"ffv1 goes into .mkv files only, got {output.name}")
     check_output(source, output, options.resume, options.overwrite)
+    check_audio(source, output)
     tags = read_tags(source)
-    video = open_video(source)
+    video = open_video(source, any_times=True)
     low, _ = to_rgb24(video.clip, unstated=BT709)
     found = find_stamp(low)
     if tags is None and found is None:
@@ -183,6 +191,7 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         },
         format=pixels,
         unstated=BT709,
+        any_times=True,
         rate=None if found.rate is None else found.rate / found.ratio,
     )
     restored = recipe.clip(video)
@@ -194,7 +203,7 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         encoding=encoding,
         audio=Audio(source, video.start, None),
         tags={},
-        identity=_identity("decode", source, encoding.options, found, []),
+        identity=_identity("decode", source, encoding, found, []),
         segment=options.segment,
     )
     runner = Local(restored)
@@ -287,10 +296,11 @@ def _playable(
             say("decode: 4:4:4, because 4:2:0 needs an even width and height")
     if options.codec != "ffv1":
         words += ["-preset", options.preset or ("veryfast" if options.lossless else "medium")]
-    if options.codec == "x265" and output.suffix.lower() != ".mkv":
-        words += ["-tag:v", "hvc1"]
-    words += ["-pix_fmt", pixels, *_colours(video), *_pixel_shape(shape)]
-    return Encoding(words, "mkv" if options.codec == "ffv1" else "nut"), int(format_id)
+    words += ["-pix_fmt", pixels, *_pixel_shape(shape)]
+    # Apple's players want this name; NUT, which the segments are in, does not know it.
+    tag = "hvc1" if options.codec == "x265" and output.suffix.lower() != ".mkv" else ""
+    container = "mkv" if options.codec == "ffv1" else "nut"
+    return Encoding(words, _colours(video), container, tag), int(format_id)
 
 
 def _colours(video: Video) -> list[str]:
@@ -304,18 +314,18 @@ def _colours(video: Video) -> list[str]:
 
 
 def _pixel_shape(shape: Fraction) -> list[str]:
-    shape = shape.limit_denominator(1000)
-    return ["-vf", f"setsar={shape.numerator}/{shape.denominator}"]
+    shape = shape.limit_denominator(_MAX_SHAPE)
+    return ["-vf", f"setsar={shape.numerator}/{shape.denominator}:max={_MAX_SHAPE}"]
 
 
 def _identity(
-    command: str, source: Path, encoder: list[str], made: Tags | Stamp, arguments: list[Any]
+    command: str, source: Path, encoding: Encoding, made: Tags | Stamp, arguments: list[Any]
 ) -> dict[str, Any]:
     state = source.stat()
     return {
         "command": command,
         "source": [str(source.resolve()), state.st_size, state.st_mtime_ns],
-        "encoder": encoder,
+        "encoder": [*encoding.options, *encoding.colours],
         "model and sizes": str(made),
         "arguments": arguments,
     }

@@ -15,6 +15,7 @@ from rich.table import Table
 from vs_cvrs import metrics
 from vs_cvrs.cli.clips import frame_array, open_video, to_rgb24
 from vs_cvrs.cli.folder import check_not_source
+from vs_cvrs.cli.options import parse_rate
 from vs_cvrs.cli.running import CliError, console, say
 
 __all__ = ["Comparison", "compare", "score"]
@@ -35,7 +36,7 @@ class Comparison:
         return [int(n) for n in np.argsort(self.psnr, kind="stable")[:_WORST]]
 
 
-def compare(first: Path, second: Path, png: Path | None) -> None:
+def compare(first: Path, second: Path, png: Path | None, constant_rate: str | None = None) -> None:
     """Print a table; draw a picture.
 
     Raises:
@@ -44,7 +45,9 @@ def compare(first: Path, second: Path, png: Path | None) -> None:
     if png is not None:
         for path in (first, second):
             check_not_source(path, png, "--png")
-    clips = [to_rgb24(open_video(path).clip)[0] for path in (first, second)]
+    rate = None if constant_rate is None else parse_rate(constant_rate, "--constant-rate")
+    videos = (open_video(first, rate), open_video(second, any_times=True))
+    clips = [to_rgb24(video.clip)[0] for video in videos]
     a, b = clips
     for what, x, y in (
         ("size", f"{a.width}x{a.height}", f"{b.width}x{b.height}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import IO, Any
 
 from vs_cvrs.cli.running import CliError, children
@@ -18,10 +19,16 @@ BITEXACT = ["-fflags", "+bitexact"]
 
 
 class Ffmpeg:
-    """An ffmpeg that reads frames; leaving the context waits for its good end."""
+    """An ffmpeg that reads frames; leaving the context waits for its good end.
 
-    def __init__(self, command: list[str]) -> None:
+    Args:
+        command: its arguments.
+        folder: where it works; relative names in its arguments and lists are from there.
+    """
+
+    def __init__(self, command: list[str], folder: Path | None = None) -> None:
         self._command = [find_ffmpeg(), *command]
+        self._folder = folder
         self._log: IO[bytes]
         self._process: subprocess.Popen[bytes]
 
@@ -29,7 +36,11 @@ class Ffmpeg:
         self._log = tempfile.TemporaryFile()
         # A session of its own: Ctrl-C at the terminal is for us, who then end it.
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stderr=self._log, **OWN_GROUP
+            self._command,
+            cwd=self._folder,
+            stdin=subprocess.PIPE,
+            stderr=self._log,
+            **OWN_GROUP,
         )
         children.add(self._process)
         return self

@@ -89,7 +89,7 @@ def probe(path: Path, every: bool = False) -> Finding:
         CliError: the file cannot be read.
     """
     tags = read_tags(path)
-    clip = open_video(path).clip
+    clip = open_video(path, any_times=True).clip
     source_format = clip.format
     rgb, _ = to_rgb24(clip, unstated=_BT709)
     total = int(rgb.num_frames)

@@ -26,6 +26,7 @@ class Recipe:
         unstated: matrix of a file that does not state it, as `to_rgb24` takes it.
         part: the file's frames from the first to before the second; None: all.
         rate: what the file's frames are said to have; None: as the file says.
+        any_times: as `open_video` takes it.
         filter: Downsample or Upsample.
         arguments: of the filter, without the clip.
         format: VapourSynth's number of the YUV format that is encoded.
@@ -39,6 +40,7 @@ class Recipe:
     unstated: int | None = None
     part: tuple[int, int] | None = None
     rate: Fraction | None = None
+    any_times: bool = False
 
     def clip(self, video: Video | None = None) -> Any:
         """The frames: YUV in BT.709 and limited range, with the filter's properties.
@@ -52,7 +54,7 @@ class Recipe:
         """
         if not hasattr(core, "cvrs"):
             raise CliError("VapourSynth does not find the cvrs plugin; vs-cvrs doctor says more")
-        video = video or open_video(self.source, self.constant_rate)
+        video = video or open_video(self.source, self.constant_rate, any_times=self.any_times)
         clip, _ = to_rgb24(video.clip, self.unstated)
         if self.part is not None:
             clip = clip[slice(*self.part)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vs_cvrs.cli.encoder import BITEXACT, Ffmpeg
+from vs_cvrs.programs.ffmpeg import file_url
 from vs_cvrs.programs.system import sync
 
 __all__ = ["Encoding", "Segment", "make_segments", "plan_segments"]
@@ -24,12 +25,16 @@ class Encoding:
 
     Attributes:
         options: ffmpeg's video options, the pixel format among them.
+        colours: ffmpeg's options for matrix, range, primaries and transfer.
         container: of the segments. NUT keeps exact times; Matroska keeps the colour description of
             codecs that do not carry it themselves.
+        tag: the stream's name in an MP4 file; empty for ffmpeg's own choice.
     """
 
     options: list[str]
+    colours: list[str]
     container: str = "nut"
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,18 @@ def _command(clip: Any, encoding: Encoding, path: Path) -> list[str]:
     pixels = f"yuv{_SUBSAMPLING[clip.format.subsampling_w, clip.format.subsampling_h]}p"
     if clip.format.bits_per_sample > 8:
         pixels += f"{clip.format.bits_per_sample}le"
-    # Stated here too: ffmpeg converts what it thinks is of another matrix than the output's.
-    source = ["-colorspace", "bt709", "-color_range", "tv", "-f", "rawvideo"]
+    # Stated on both sides: ffmpeg converts what it thinks is of another matrix than the output's,
+    # and takes primaries and transfer from the frames that come in, whatever the output's options.
+    source = [*encoding.colours, "-f", "rawvideo"]
     source += ["-pix_fmt", pixels, "-s", f"{clip.width}x{clip.height}"]
     source += ["-r", str(Fraction(clip.fps)), "-i", "-"]
     exact = ["-flags:v", "+bitexact", *BITEXACT, "-f", _MUXERS[encoding.container]]
     # ffmpeg reads the frames from its standard input, so -nostdin would be wrong here.
-    return ["-v", "error", "-y", *source, *encoding.options, *exact, str(path)]
+    return [
+        *("-v", "error", "-y"),
+        *source,
+        *encoding.options,
+        *encoding.colours,
+        *exact,
+        file_url(path),
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.cli.running import CliError
-from vs_cvrs.programs.ffmpeg import find_ffmpeg
+from vs_cvrs.programs.ffmpeg import file_url, find_ffmpeg
 
 __all__ = ["TAGS_VERSION", "Tags", "read_tags"]
 
@@ -96,7 +96,7 @@ def read_tags(path: Path) -> Tags | None:
         FileNotFoundError: there is no ffmpeg.
     """
     done = subprocess.run(
-        [find_ffmpeg(), "-v", "error", "-nostdin", "-i", str(path), "-f", "ffmetadata", "-"],
+        [find_ffmpeg(), "-v", "error", "-nostdin", "-i", file_url(path), "-f", "ffmetadata", "-"],
         capture_output=True,
         check=False,
     )

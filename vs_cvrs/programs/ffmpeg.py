@@ -7,8 +7,9 @@ loss, and most encoders and players take it; 8 bits or subsampled chroma do not 
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
-__all__ = ["CARRIER_FORMAT", "LOSSLESS", "find_ffmpeg"]
+__all__ = ["CARRIER_FORMAT", "LOSSLESS", "file_url", "find_ffmpeg"]
 
 CARRIER_FORMAT = "yuv444p10le"
 """ffmpeg's name of the pixel format that low-rate frames travel in."""
@@ -19,6 +20,15 @@ LOSSLESS: dict[str, list[str]] = {
     "ffv1": ["-c:v", "ffv1", "-level", "3", "-g", "1"],
 }
 """ffmpeg's video options for each lossless encoder, without the pixel format."""
+
+
+def file_url(path: Path) -> str:
+    """What to call a file in ffmpeg's arguments, whatever its name.
+
+    Without the protocol in front, a leading "-" is an option, "a:b" a protocol, and "?" and "#" are
+    parts of an address.
+    """
+    return f"file:{path.absolute()}"
 
 
 def find_ffmpeg() -> str:
