@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from vs_cvrs import __version__
+from vs_cvrs.cli import installation
 from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, find_ffmpeg
-from vs_cvrs.programs.vspipe import find_vspipe
 
 __all__ = ["Check", "checks", "doctor"]
 
@@ -46,24 +46,15 @@ def checks() -> Iterator[Check]:
     yield Check("Python", platform.python_version() if fine else "", "install Python 3.12 or newer")
     yield Check("vs-cvrs", __version__, "")
     yield Check("VapourSynth", _try(_vapoursynth), "pip install vapoursynth")
-    yield Check(
-        "cvrs plugin",
-        _try(_plugin),
-        "install vs-cvrs again, into the Python that VapourSynth is in",
-    )
+    yield _looked("cvrs plugin", installation.plugin)
     yield Check("BestSource", _try(_bestsource), "pip install vapoursynth-bestsource")
-    yield Check(
-        "vspipe",
-        _try(find_vspipe),
-        "it comes with pip install vapoursynth; only your own scripts need it",
-        needed=False,
-    )
+    yield _looked("vspipe", installation.vspipe, needed=False)
     yield Check("PyTorch", _package("torch"), "pip install torch")
     yield Check("bundled models", _try(_models), "install vs-cvrs again")
     yield Check(
         "CUDA",
         _try(_cuda),
-        "no NVIDIA GPU that PyTorch can use; everything works on the CPU, more slowly",
+        _without_cuda(),
         needed=False,
     )
     yield Check(
@@ -88,6 +79,14 @@ def checks() -> Iterator[Check]:
     )
 
 
+def _looked(name: str, look: Callable[[], str], needed: bool = True) -> Check:
+    """A check that says itself what is wrong."""
+    try:
+        return Check(name, look(), "", needed)
+    except Exception as error:
+        return Check(name, "", (str(error) or type(error).__name__).splitlines()[0], needed)
+
+
 def _try(look: Callable[[], str]) -> str:
     """What ``look`` finds; empty where it fails, for whatever reason: that is what is asked."""
     try:
@@ -107,13 +106,6 @@ def _vapoursynth() -> str:
     import vapoursynth as vs
 
     return f"R{vs.core.core_version.release_major}"
-
-
-def _plugin() -> str:
-    import vapoursynth as vs
-
-    found = vs.core.cvrs.version
-    return f"{found.major}.{found.minor}"
 
 
 def _bestsource() -> str:
@@ -136,6 +128,14 @@ def _cuda() -> str:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
+def _without_cuda() -> str:
+    """What to know where there is no GPU."""
+    text = "no NVIDIA GPU that PyTorch can use; everything works on the CPU, more slowly"
+    if _package("nvidia-cublas") or _package("nvidia-cublas-cu12"):
+        text += f"; most of this PyTorch is for GPUs, without it: {installation.pytorch_for_cpus()}"
+    return text
+
+
 def _cupy() -> str:
     from vs_cvrs.runtime.transfer import cupy_version
 
@@ -144,8 +144,8 @@ def _cupy() -> str:
 
 def _ffmpeg() -> str:
     path = find_ffmpeg()
-    done = subprocess.run([path, "-version"], capture_output=True, check=True, text=True)
-    return f"{done.stdout.split()[2]} ({path})"
+    done = subprocess.run([path, "-version"], capture_output=True, check=True)
+    return f"{done.stdout.split()[2].decode()} ({path})"
 
 
 def _encoder(name: str) -> str:
