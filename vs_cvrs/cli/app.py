@@ -114,6 +114,12 @@ def encode(
     progressive: Annotated[
         bool, typer.Option("--progressive", help="Take interlaced frames as they are.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option(help="Restore every group, and send it as it comes back best.")
+    ] = True,
+    min_psnr: Annotated[
+        float | None, typer.Option(help="Fail where a group comes back at less (dB).", min=0)
+    ] = None,
     segment: Segment = Frames,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -139,6 +145,8 @@ def encode(
             end=end,
             constant_rate=constant_rate,
             progressive=progressive,
+            check=check,
+            min_psnr=min_psnr,
             segment=segment,
             resume=resume,
             overwrite=overwrite,

@@ -27,6 +27,7 @@ from vs_cvrs.cli.job import Job, Runner
 from vs_cvrs.cli.joining import Audio, check_audio
 from vs_cvrs.cli.local import Local
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_rate
+from vs_cvrs.cli.quality import Quality
 from vs_cvrs.cli.recipes import BT709, Recipe
 from vs_cvrs.cli.running import CliError, console, say
 from vs_cvrs.cli.segments import Encoding
@@ -57,6 +58,8 @@ class EncodeOptions:
     end: str | None
     constant_rate: str | None
     progressive: bool
+    check: bool
+    min_psnr: float | None
     segment: int
     resume: bool
     overwrite: bool
@@ -79,6 +82,8 @@ class DecodeOptions:
 
 def encode(source: Path, output: Path, options: EncodeOptions) -> None:
     """Lower a video's rate, hide its motion, write a lossless Matroska file."""
+    if options.min_psnr is not None and not options.check:
+        raise CliError("--min-psnr needs what --no-check leaves out")
     if output.suffix.lower() != ".mkv":
         raise CliError(f"OUT must be a Matroska file (.mkv), got {output.name}")
     check_output(source, output, options.resume, options.overwrite)
@@ -98,13 +103,19 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
     recipe = Recipe(
         source=source.resolve(),
         filter="Downsample",
-        arguments={"model": options.model, "device": options.device} | _rate_arguments(options),
+        arguments={"model": options.model, "device": options.device, "check": int(options.check)}
+        | _rate_arguments(options),
         format=int(vs.YUV444P10),
         constant_rate=constant_rate,
         part=(begin, end),
     )
     low = recipe.clip(video)
     properties = dict(low.get_frame(0).props)
+    if options.min_psnr is not None and not properties["CVRSStamped"]:
+        raise CliError(
+            "--min-psnr needs stamps to tell what comes back, and frames of "
+            f"{low.width}x{low.height} are too small for them"
+        )
     first = _first_stamp(properties)
     tags = Tags(
         first=first,
@@ -131,7 +142,9 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         encoding=encoding,
         audio=Audio(source, video.start + float(begin / rate), stop),
         tags=tags.as_dict(),
-        identity=_identity("encode", source, encoding, tags, [begin, end, options.constant_rate]),
+        identity=_identity(
+            "encode", source, encoding, tags, [begin, end, options.constant_rate, options.check]
+        ),
         segment=options.segment,
     )
     _run(job, Local(low), options.resume, options.overwrite, "encoding")
@@ -140,6 +153,24 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         f"{low.width}x{low.height}, made of {end - begin} at {_rate_text(rate)} fps "
         f"with model {tags.model}; {output.stat().st_size / 1e6:.1f} MB"
     )
+    if options.check:
+        _say_what_comes_back(output, first.rate, begin, options.min_psnr)
+
+
+def _say_what_comes_back(
+    output: Path, rate: Fraction | None, begin: int, least: float | None
+) -> None:
+    """Say it, or raise CliError where it is too little."""
+    quality = Quality.read(output)
+    if quality is None:
+        say("encode: the frames are too small for stamps, so nothing is known of what comes back")
+    elif least is not None and quality.lowest[0][1] < least:
+        raise CliError(
+            f"{output} is whole, but not all of it comes back at --min-psnr {least:g}: "
+            f"{quality.places(rate, begin)}"
+        )
+    else:
+        say(f"{output}: comes back at {quality.sentence(rate, begin)}")
 
 
 def decode(source: Path, output: Path, options: DecodeOptions) -> None:

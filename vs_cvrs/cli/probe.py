@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.progress import track
 from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.cli.clips import core, frame_array, open_video, to_rgb24
+from vs_cvrs.cli.quality import Quality
 from vs_cvrs.cli.running import console
 from vs_cvrs.cli.tags import Tags, read_tags
 from vs_cvrs.timeline import Timeline
@@ -45,6 +46,7 @@ class Finding:
         looked_at, good: frames looked at, and those whose stamp fits.
         first: the stamp of the first frame, worked out from a later one where need be.
         tags: the file's.
+        stamps: those that fit, in the order of the frames.
     """
 
     state: State
@@ -53,6 +55,7 @@ class Finding:
     good: int
     first: Stamp | None
     tags: Tags | None
+    stamps: list[Stamp] = field(default_factory=list)
 
 
 def info(path: Path, every: bool, as_json: bool) -> int:
@@ -73,6 +76,9 @@ def info(path: Path, every: bool, as_json: bool) -> int:
             "first frame": first.index,
             "low-rate frames sent": timeline.low_count(first.length),
         }
+        quality = Quality.of(found.stamps)
+        if quality is not None:
+            facts |= quality.facts(first.rate)
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
@@ -106,16 +112,17 @@ def probe(path: Path, every: bool = False) -> Finding:
             return Finding(State.NONE, why, looked_at, 0, None, None)
         why = _what_happened(rgb, source_format, tags)
         return Finding(State.ALTERED, why, looked_at, 0, None, tags)
+    stamps = list(good.values())
     n, some = next(iter(good.items()))
     offset = some.index - n
     first = replace(some, index=offset) if offset >= 0 else some
     if len(good) < looked_at:
         why = f"{looked_at - len(good)} of {looked_at} frames are not as they were sent"
-        return Finding(State.ALTERED, why, looked_at, len(good), first, tags)
+        return Finding(State.ALTERED, why, looked_at, len(good), first, tags, stamps)
     consistent = all(s.index - n == offset and s.same_clip(some) for n, s in good.items())
     if not consistent or offset < 0:
         why = "frames are intact, but some are missing, repeated, or of another clip"
-        return Finding(State.CUT, why, looked_at, len(good), first, tags)
+        return Finding(State.CUT, why, looked_at, len(good), first, tags, stamps)
     sent = Timeline(some.ratio, some.group_length).low_count(some.length)
     begin, end = offset, offset + total
     off_grid = [
@@ -125,11 +132,11 @@ def probe(path: Path, every: bool = False) -> Finding:
     ]
     if off_grid:
         why = f"frames are intact, but the file {' and '.join(off_grid)}"
-        return Finding(State.CUT, why, looked_at, len(good), first, tags)
+        return Finding(State.CUT, why, looked_at, len(good), first, tags, stamps)
     why = "every frame that was looked at is as it was sent"
     if total < sent:
         why += f"; the file holds {total} of {sent} frames, cut between groups"
-    return Finding(State.INTACT, why, looked_at, len(good), first, tags)
+    return Finding(State.INTACT, why, looked_at, len(good), first, tags, stamps)
 
 
 def _look(rgb: Any, numbers: Iterable[int]) -> dict[int, Stamp | None]:

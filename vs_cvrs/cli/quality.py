@@ -1,0 +1,128 @@
+"""What comes back of a file, as its sender measured it and wrote it into the stamps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.stamp import Mode, Stamp, psnr_of
+from vs_cvrs.cli.clips import core, frame_array, open_video, to_rgb24
+from vs_cvrs.cli.recipes import BT709
+from vs_cvrs.cli.running import console
+from vs_cvrs.timeline import Timeline
+
+__all__ = ["Quality", "time_code"]
+
+_WORST = 3
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of the groups that were looked at.
+
+    Attributes:
+        psnr: PSNR in dB of all their frames together, infinite where they are exact. Each group
+            counts as stamps say it: rounded down to half a dB.
+        lowest: the groups that come back worst, worst first: the first of their restored frames,
+            and their PSNR.
+        groups: how many there are.
+        interpolated: how many of them hide nothing.
+    """
+
+    psnr: float
+    lowest: list[tuple[int, float]]
+    groups: int
+    interpolated: int
+
+    @classmethod
+    def of(cls, stamps: Iterable[Stamp]) -> Quality | None:
+        """What stamps of one clip say; None where none of them knows."""
+        found: dict[int, float] = {}
+        frames: dict[int, int] = {}
+        interpolated = 0
+        for one in stamps:
+            psnr = psnr_of(one.sent.quality)
+            timeline = Timeline(one.ratio, one.group_length)
+            low = one.index - one.index % one.group_length
+            first = timeline.high_begin(low)
+            if psnr is None or first in found:
+                continue
+            found[first] = psnr
+            frames[first] = min(timeline.high_begin(low + one.group_length), one.length) - first
+            interpolated += one.sent.mode != Mode.HIDDEN
+        if not found:
+            return None
+        error = sum(n * 10.0 ** (-found[first] / 10.0) for first, n in frames.items())
+        mean = error / sum(frames.values())
+        return cls(
+            psnr=-10.0 * math.log10(mean) if mean > 0.0 else math.inf,
+            lowest=sorted(found.items(), key=lambda place: (place[1], place[0]))[:_WORST],
+            groups=len(found),
+            interpolated=interpolated,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Quality | None:
+        """Of a whole file of ours that begins with its first group."""
+        clip, _ = to_rgb24(open_video(path, any_times=True).clip, unstated=BT709)
+        first = stamp.read(frame_array(clip.get_frame(0)))
+        if first is None:
+            return None
+        picked: Any = core.std.SelectEvery(clip, first.group_length, 0)
+        frames = track(
+            picked.frames(close=True),
+            "reading it back",
+            picked.num_frames,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        found = (stamp.read(frame_array(frame)) for frame in frames)
+        return cls.of(one for one in found if one is not None)
+
+    def facts(self, rate: Fraction | None) -> dict[str, Any]:
+        """What `info` prints."""
+        place, least = self.lowest[0]
+        return {
+            "comes back at": f"{_decibels(self.psnr)} PSNR, the worst group at {_decibels(least)}",
+            "worst group": f"from {time_code(place, rate)}",
+            "interpolated": f"{self.interpolated} of {self.groups} groups hide nothing",
+        }
+
+    def sentence(self, rate: Fraction | None, begin: int = 0) -> str:
+        """What will come back, and where it is worst.
+
+        Args:
+            rate: of the restored frames.
+            begin: the source's frame that is the clip's first.
+        """
+        text = f"{_decibels(self.psnr)} PSNR on the whole, {self.places(rate, begin)}"
+        if self.interpolated:
+            text += f"; {self.interpolated} of {self.groups} groups are interpolated"
+        return text
+
+    def places(self, rate: Fraction | None, begin: int = 0) -> str:
+        """The worst groups."""
+        return "lowest " + ", ".join(
+            f"{_decibels(psnr)} at {time_code(begin + frame, rate)}" for frame, psnr in self.lowest
+        )
+
+
+def time_code(frame: int, rate: Fraction | None) -> str:
+    """When a frame is shown, as "0:01:02.480"; its number where the rate is unknown."""
+    if rate is None:
+        return f"frame {frame}"
+    milliseconds = round(1000 * Fraction(frame) / rate)
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}.{milliseconds:03}"
+
+
+def _decibels(psnr: float) -> str:
+    return f"{psnr:.1f} dB"
