@@ -90,8 +90,16 @@ class CvrsModel(nn.Module, abc.ABC):
         """
         return False
 
+    def hides_in_time(self, high: int, low: int) -> bool:
+        """Whether groups of ``high`` frames that become ``low`` go through the IMSM."""
+        return True
+
     def imsm_parameters(self) -> list[nn.Parameter]:
         """Parameters of the invertible part, which training can take apart from the rest."""
+        return []
+
+    def space_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the path between sizes where a model has one of its own, likewise."""
         return []
 
     def encode(self, high: Tensor, size: Size) -> Tensor:
@@ -100,11 +108,14 @@ class CvrsModel(nn.Module, abc.ABC):
             latent = self.downsample(high, size).to(high.dtype)
         if self.clamp_latent:
             latent = _clamped(latent, high)
-        return _clamped(self.embed(latent), high)
+        if self.hides_in_time(high.shape[2], size[0]):
+            latent = self.embed(latent)
+        return _clamped(latent, high)
 
     def decode(self, low: Tensor, size: Size) -> Tensor:
         """Low-rate frames to restored frames of ``size``; in 0..1 where ``clamp_output`` is set."""
-        latent = _clamped(self.extract(low), low)
+        hidden = self.hides_in_time(size[0], low.shape[2])
+        latent = _clamped(self.extract(low) if hidden else low, low)
         with self._reduced_precision(low):
             high = self.upsample(latent, size).to(low.dtype)
         return _clamped(high, low) if self.clamp_output else high

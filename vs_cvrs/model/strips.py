@@ -15,7 +15,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-__all__ = ["bounded_memory", "in_strips", "part_of", "strip_size"]
+__all__ = ["bounded_memory", "in_strips", "memory_limit", "part_of", "strip_size"]
 
 _LIMIT: ContextVar[int | None] = ContextVar("cvrs_strip_limit", default=None)
 
@@ -39,6 +39,11 @@ def bounded_memory(limit: int | None) -> Iterator[None]:
         yield
     finally:
         _LIMIT.reset(token)
+
+
+def memory_limit() -> int | None:
+    """What `bounded_memory` allows here, for chains that find strips of their own."""
+    return _LIMIT.get()
 
 
 def in_strips(

@@ -1,25 +1,34 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model.base import round_to_8bit
-from vs_cvrs.model.light import lite_any
+from vs_cvrs.model.light import space, time_net
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.lite_any import Layout, LiteAnyModel
+from vs_cvrs.model.light.lite_any import LiteAnyModel
+from vs_cvrs.model.light.time_net import Layout
 from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.timeline import Timeline
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TIME = {"width": 16, "down_blocks": "hq", "up_blocks": "qhq", "cells": 1, "hidden": 8}
-SPACE = {"space_width": 16, "space_down_blocks": "hq", "space_up_blocks": "qhq"}
+SPACE: dict[str, Any] = {
+    "space_width": 16,
+    "space_down_blocks": "hq",
+    "space_up_blocks": "qhq",
+    "path_width": 16,
+    "path_cells": 2,
+}
+THROUGH: dict[str, Any] = {"path_through_time": True}
 
 SIZES = [  # high-rate and low-rate (frames, height, width)
     ((8, 32, 48), (4, 32, 48)),
@@ -36,14 +45,16 @@ SIZES = [  # high-rate and low-rate (frames, height, width)
 ]
 
 
-def small_model(seed: int = 0, **options: object) -> LiteAnyModel:
+def small_model(seed: int = 0, **options: Any) -> LiteAnyModel:
     """A narrow model none of whose layers is zero, in which much comes from afar."""
     torch.manual_seed(seed)
     model = LiteAnyModel.from_options({**TIME, **SPACE, **options})
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.startswith("imsm") or name.endswith(("bias", "filled.weight")):
+            if name.startswith("imsm") or name.endswith(("bias", "told.weight", "filled.weight")):
                 parameter.add_(0.05 * torch.randn_like(parameter))
+            elif "path." in name and name.endswith("last.weight"):
+                parameter.add_(0.03 * torch.randn_like(parameter))
             elif name.endswith(("conv2.weight", "expand.weight")) or ".last." in name:
                 parameter.mul_(5.0)
     return model.eval()
@@ -58,9 +69,12 @@ def small_lite() -> LiteModel:
     return model.eval()
 
 
+@pytest.mark.parametrize("options", [{}, THROUGH], ids=["networks", "path"])
 @pytest.mark.parametrize(("high", "low"), SIZES)
-def test_any_size_comes_back(high: tuple[int, int, int], low: tuple[int, int, int]) -> None:
-    model = small_model()
+def test_any_size_comes_back(
+    high: tuple[int, int, int], low: tuple[int, int, int], options: dict[str, Any]
+) -> None:
+    model = small_model(**options)
     x = torch.rand(2, 3, *high)
     with torch.inference_mode():
         encoded = model.encode(x, low)
@@ -101,11 +115,14 @@ def test_low_rate_frames_carry_those_up_to_the_next(
     layout = Layout.of(timeline.high_begin(length), length)
     assert layout.counts == counts
     most = max(counts)
-    assert [layout.slots[j * most] for j in range(length)] == [
+    assert [layout.carried[layout.slots[j * most]] for j in range(length)] == [
         timeline.high_begin(j) for j in range(length)
     ]
-    assert [layout.slots[place] for place in layout.places] == list(layout.carried)
-    if ratio <= lite_any.MAX_SLOTS:
+    assert [layout.slots[place] for place in layout.places] == list(range(len(layout.carried)))
+    told = layout.told(torch.zeros(()))
+    assert told[:, :-1].argmax(dim=1).tolist() == [n - 1 for n in counts for _ in range(n)]
+    assert told[:, -1].tolist() == [float(k == 0) for n in counts for k in range(n)]
+    if ratio <= time_net.MAX_SLOTS:
         assert layout.carried == tuple(range(timeline.high_begin(length)))
 
 
@@ -142,6 +159,7 @@ def test_it_cannot_begin_as_another_lite() -> None:
         small_model(width=24).start_from(small_lite())
 
 
+@pytest.mark.parametrize("options", [{}, THROUGH], ids=["networks", "path"])
 @pytest.mark.parametrize("limit", [1, 1_000_000])
 @pytest.mark.parametrize(
     ("high", "low"),
@@ -153,9 +171,9 @@ def test_it_cannot_begin_as_another_lite() -> None:
     ],
 )
 def test_strips_change_nothing(
-    high: tuple[int, int, int], low: tuple[int, int, int], limit: int
+    high: tuple[int, int, int], low: tuple[int, int, int], limit: int, options: dict[str, Any]
 ) -> None:
-    model = small_model()
+    model = small_model(**options)
     x = torch.rand(1, 3, *high)
     with torch.inference_mode():
         encoded = model.encode(x, low)
@@ -169,6 +187,29 @@ def test_strips_change_nothing(
 def test_too_small_a_reach_would_show(part: str) -> None:
     model = small_model()
     getattr(model, part).reach -= 2
+    assert strips_show(model)
+
+
+@pytest.mark.parametrize("part", ["f", "h"])
+def test_too_small_a_reach_of_a_coupling_would_show(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model(**THROUGH)
+    pieces = space.SpaceCoupling.pieces
+    level = next(m for m in model.shared_path.modules() if isinstance(m, space.SpaceLevel))
+    shortened_ones = [getattr(cell, part) for cell in level.cells]
+
+    def shortened(self: space.SpaceCoupling, *arguments: Any) -> Iterator[Any]:
+        mine = any(self is coupling for coupling in shortened_ones)
+        monkeypatch.setattr(space, "_REACH", 2 if mine else 3)
+        return iter(list(pieces(self, *arguments)))
+
+    assert not strips_show(model)
+    monkeypatch.setattr(space.SpaceCoupling, "pieces", shortened)
+    assert strips_show(model)
+
+
+def strips_show(model: LiteAnyModel) -> bool:
     x = torch.rand(1, 3, 4, 240, 80)
     low, high = (2, 120, 40), (4, 240, 80)
     with torch.inference_mode():
@@ -177,13 +218,17 @@ def test_too_small_a_reach_would_show(part: str) -> None:
         with bounded_memory(1):
             low_error = (model.encode(x, low) - encoded).abs().max()
             high_error = (model.decode(encoded, high) - restored).abs().max()
-    assert max(low_error, high_error) > 1e-5
+    return bool(max(low_error, high_error) > 1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, THROUGH], ids=["networks", "path"])
 @pytest.mark.parametrize("tile", [1, 3000])
-def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
+def test_tiles_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, tile: int, options: dict[str, Any]
+) -> None:
     monkeypatch.setattr("vs_cvrs.model.light.tiles._TILE", tile)
-    model = small_model()
+    monkeypatch.setattr("vs_cvrs.model.light.space._TILE", tile)
+    model = small_model(**options)
     x = torch.rand(2, 3, 5, 72, 56)
     whole = model.encode(x, (4, 36, 28))
     restored = model.decode(whole.detach(), (5, 72, 56))
@@ -193,8 +238,9 @@ def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch, tile: int) -> Non
         assert (model.decode(whole, (5, 72, 56)) - restored).abs().max() < 1e-5
 
 
-def test_groups_of_a_batch_do_not_meet() -> None:
-    model = small_model()
+@pytest.mark.parametrize("options", [{}, THROUGH], ids=["networks", "path"])
+def test_groups_of_a_batch_do_not_meet(options: dict[str, Any]) -> None:
+    model = small_model(**options)
     x = torch.rand(2, 3, 5, 32, 32)
     with torch.inference_mode():
         together = model.encode(x, (4, 16, 16))
@@ -202,8 +248,9 @@ def test_groups_of_a_batch_do_not_meet() -> None:
     assert (together - apart).abs().max() < 1e-5
 
 
-def test_reduced_precision_costs_little() -> None:
-    model = small_model()
+@pytest.mark.parametrize("options", [{}, THROUGH], ids=["networks", "path"])
+def test_reduced_precision_costs_little(options: dict[str, Any]) -> None:
+    model = small_model(**options)
     reduced = copy.deepcopy(model)
     reduced.convolution_dtype = torch.bfloat16
     x = torch.rand(1, 3, 5, 32, 32)
@@ -214,43 +261,94 @@ def test_reduced_precision_costs_little() -> None:
 
 
 def without_networks(model: LiteAnyModel) -> LiteAnyModel:
-    """Only resampling and the linear part of the space networks are left at time 1x."""
+    """Only resampling and the Haar transform are left at time 1x."""
     with torch.no_grad():
-        for parameter in (*model.space_down.last.parameters(), *model.space_up.last.parameters()):
-            parameter.zero_()
-        for parameter in model.imsm.parameters():
-            parameter.zero_()
+        for name, parameter in model.named_parameters():
+            if name.startswith(("space", "path")) and (".last." in name or ".code." in name):
+                parameter.zero_()
     return model
 
 
-@pytest.mark.parametrize(("high", "low"), [((64, 64), (32, 32)), ((50, 70), (28, 52))])
+@pytest.mark.parametrize(
+    ("high", "low"),
+    [((64, 64), (32, 32)), ((50, 70), (28, 52)), ((90, 96), (32, 32)), ((130, 128), (32, 32))],
+)
 def test_a_picture_keeps_its_place(high: tuple[int, int], low: tuple[int, int]) -> None:
     """A ramp at the low size is the ramp of the frame: nothing is displaced."""
     model = without_networks(small_model())
     with torch.no_grad():
-        for parameter in (*model.space_down.code.parameters(), *model.space_up.code.parameters()):
-            parameter.zero_()
         ramp = torch.linspace(0.2, 0.8, high[1]).expand(1, 3, 2, high[0], high[1])
-        restored = model.decode(model.encode(ramp, (2, *low)), (2, *high))
-    assert (restored - ramp)[..., 8:-8].abs().max() < 2e-3
+        made = model.encode(ramp, (2, *low))
+        centres = (torch.arange(low[1]) + 0.5) * high[1] / low[1] - 0.5
+        wanted = 0.2 + 0.6 / (high[1] - 1) * centres
+        assert (made - wanted)[..., 2:-2].abs().max() < 2e-3
+        restored = model.decode(made, (2, *high))
+    # What is left of it are steps of the lost details, as large as those in a low-rate pixel.
+    step = 0.6 / (high[1] - 1) * 2.5
+    error = (restored - ramp)[..., 8:-8]
+    assert error.abs().max() < step
+    assert error.mean().abs() < 1e-3
 
 
-@pytest.mark.parametrize("fold", [2, 3, 4])
-def test_an_untrained_model_hides_luma_details_in_chroma(fold: int) -> None:
-    model = without_networks(small_model())
-    torch.manual_seed(2)
-    size = (1, 24 * fold, 24 * fold)
-    with torch.no_grad():
-        grey = (0.5 + 0.1 * torch.randn(1, 1, *size)).expand(1, 3, -1, -1, -1)
-        low = model.encode(grey, (1, 24, 24))
-        assert (low.mean(dim=1) - low[:, 0]).abs().max() > 0.01  # no longer grey
-        hidden = (model.decode(low, size) - grey).square().mean()
-        for parameter in (*model.space_down.code.parameters(), *model.space_up.code.parameters()):
-            parameter.zero_()
-        low = model.encode(grey, (1, 24, 24))
-        assert (low.mean(dim=1) - low[:, 0]).abs().max() < 1e-5
-        dropped = (model.decode(low, size) - grey).square().mean()
-    assert hidden < 0.95 * dropped
+@pytest.mark.parametrize(
+    ("high", "low"),
+    [((32, 48), (16, 24)), ((33, 37), (20, 24)), ((64, 96), (16, 24)), ((54, 61), (16, 16))],
+)
+def test_the_path_for_space_loses_nothing_but_details(
+    high: tuple[int, int], low: tuple[int, int]
+) -> None:
+    """With the details that were made, not zeros, frames come back: it is invertible."""
+    model = small_model()
+    x = torch.rand(2, 3, 3, *high)
+    layout = Layout.of(3, 3)
+    kept: list[torch.Tensor] = []
+    stack: Any = model.path[space.levels_between(high, low) - 1]
+    told = layout.told(x)
+    with torch.inference_mode():
+        made = stack(x, low, layout.carried, told)
+        for level in stack.levels:
+            level.register_forward_pre_hook(lambda *a: kept.append(a[1][0]))
+        stack(x, low, layout.carried, told)
+        # Level by level: what a level is given, in its means and details.
+        every = stack._told(high, low, told, 2)
+        back = made
+        sides = [high, *[tuple(n * 2 for n in low)] * (len(stack.levels) - 1)]
+        for level, given, side in reversed(list(zip(stack.levels, kept, sides, strict=True))):
+            size = tuple(back.shape[-2:])
+            means, details = level._take_apart(given, size, layout.carried)
+            for cell in level.cells:
+                means, details = cell(means, details, 2, every)
+            for cell in reversed(level.cells):
+                means, details = cell.inverse(means, details, 2, every)
+            back = level._put_together(means, details, 2, side)
+            assert (back - given).abs().max() < 2e-3
+        assert (back - x).abs().max() < 2e-3
+
+
+def test_frames_that_are_alike_stay_alike() -> None:
+    model = small_model()
+    x = torch.rand(1, 3, 1, 48, 40).expand(-1, -1, 4, -1, -1).contiguous()
+    with torch.inference_mode():
+        low = model.encode(x, (4, 24, 20))
+        restored = model.decode(low, (4, 48, 40))
+    assert (low - low[:, :, :1]).abs().max() < 1e-6
+    assert (restored - restored[:, :, :1]).abs().max() < 1e-6
+
+
+def test_options_from_before_the_path_mean_no_path(tmp_path: Path) -> None:
+    """Files that were made before there was a path stay as good as they were."""
+    model = small_model(path_cells=0)
+    x = torch.rand(1, 3, 3, 32, 32)
+    for name in [name for name in model.options if name.startswith("path")]:
+        del model.options[name]
+    checkpoint.save(tmp_path / "old.safetensors", model, {})
+    loaded = checkpoint.load(tmp_path / "old.safetensors").model
+    assert not any(name.startswith("path") for name, _ in loaded.named_parameters())
+    assert loaded.hides_in_time(3, 3)
+    with torch.inference_mode():
+        low = loaded.encode(x, (3, 16, 16))
+        wanted = model.embed(model.downsample(x, (3, 16, 16)).clamp(0.0, 1.0)).clamp(0.0, 1.0)
+        assert torch.equal(low, wanted)
 
 
 @pytest.mark.parametrize(
@@ -272,11 +370,13 @@ def test_more_low_rate_frames_than_high_rate_ones_are_named(
     [
         ({"space_width": 4}, "space_width must be 8 to 1024, got 4"),
         ({"space_up_blocks": "hx"}, "space_up_blocks must be up to 64 letters of 'h', 'q'"),
+        ({"path_cells": 65}, "path_cells must be 0 to 64, got 65"),
+        ({"path_through_time": 1}, "path_through_time must be true or false, got 1"),
         ({"cells": 65}, "cells must be 0 to 64, got 65"),
         ({"depth": 3}, "options of a lite-any model: .*'depth'"),
     ],
 )
-def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
+def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LiteAnyModel.from_options(options)
 
@@ -297,7 +397,7 @@ def test_where_nothing_moves_frames_are_made_the_same() -> None:
     still = torch.rand(1, 3, 1, 24, 40).expand(2, -1, 6, -1, -1)
     noisy = still + 0.4 / 255 * torch.randn(2, 3, 6, 24, 40)
     noisy[1, :, 4:, :12, 20:] += 0.1  # in the second of two groups something moves
-    made = lite_any._steadied(noisy)
+    made = time_net.steadied(noisy)
     assert torch.allclose(made[0], noisy[0].mean(dim=1, keepdim=True).expand_as(made[0]), atol=1e-6)
     assert torch.allclose(made[1, :, :, :, :17], made[1, :, :1, :, :17], atol=1e-6)
     assert torch.allclose(made[1, :, :, :12, 20:], noisy[1, :, :, :12, 20:], atol=1e-6)

@@ -45,9 +45,12 @@ class LightModel(CvrsModel):
         for name, value in self.options.items():
             if name.endswith("blocks"):
                 check_blocks(name, value)
-            elif name == "cells":
+            elif name.endswith("cells"):
                 if not 0 <= value <= 64:
-                    raise ValueError(f"cells must be 0 to 64, got {value}")
+                    raise ValueError(f"{name} must be 0 to 64, got {value}")
+            elif name in ("path_mixes_time", "path_through_time"):
+                if not isinstance(value, bool):
+                    raise ValueError(f"{name} must be true or false, got {value!r}")
             elif name == "interlace":
                 if not 0.0 <= value <= 1.0:
                     raise ValueError(f"interlace must be 0 to 1, got {value}")

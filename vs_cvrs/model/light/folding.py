@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 __all__ = [
     "SHIFT_FRACTION",
+    "as_clip",
+    "as_frames",
     "fold",
     "join_columns",
     "shift_time",
@@ -94,3 +96,13 @@ def unfolded(x: Tensor) -> Tensor:
     """Features (N, C, H, W), channels last, seen as (N, H/2, W/2, dy, dx, C)."""
     n, c, h, w = x.shape
     return x.permute(0, 2, 3, 1).view(n, h // 2, 2, w // 2, 2, c).transpose(2, 3)
+
+
+def as_frames(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) to (B * T, C, H, W)."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def as_clip(x: Tensor, groups: int) -> Tensor:
+    """Inverse of `as_frames`; ``groups`` is the batch size B that it gives back."""
+    return x.reshape(groups, -1, *x.shape[1:]).transpose(1, 2)

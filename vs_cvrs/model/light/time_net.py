@@ -1,0 +1,196 @@
+"""The light model's networks for any number of frames in one, and what belongs to them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vs_cvrs.model.light.blocks import Blocks, blocks_reach, conv3
+from vs_cvrs.model.light.fused import activate
+from vs_cvrs.model.light.space import CONDITIONS
+from vs_cvrs.timeline import Timeline
+
+__all__ = ["FOLDED", "MAX_SLOTS", "Layout", "TimeNet", "blended", "steadied"]
+
+MAX_SLOTS = 4
+"""Frames that a low-rate frame can carry, itself among them."""
+
+FOLDED = 12
+"""Channels of 2x2 pixels."""
+
+_LAST_GAIN = 0.1
+
+_STILL = 0.8 / 255.0
+_MOVING = 1.6 / 255.0
+_AROUND = 7  # low-rate pixels
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which high-rate frames the low-rate frames of a group carry.
+
+    Attributes:
+        counts: how many, for each low-rate frame; 1 to `MAX_SLOTS`.
+        carried: high-rate indices, rising.
+        slots: which of ``carried``, ``max(counts)`` for each low-rate frame; what is beyond a
+            frame's count repeats its first.
+        places: where in ``slots`` each of ``carried`` stands.
+    """
+
+    counts: tuple[int, ...]
+    carried: tuple[int, ...]
+    slots: tuple[int, ...]
+    places: tuple[int, ...]
+
+    @classmethod
+    def of(cls, high: int, low: int) -> Self:
+        """The layout of a group of ``high`` and ``low`` frames, high at least low."""
+        timeline = Timeline(Fraction(high, low), low)
+        begins = [timeline.high_begin(j) for j in range(low + 1)]
+        owned = []
+        for begin, end in itertools.pairwise(begins):
+            span = end - begin
+            count = min(span, MAX_SLOTS)
+            owned.append([begin + k * span // count for k in range(count)])
+        counts = tuple(len(frames) for frames in owned)
+        most = max(counts)
+        first = [0, *itertools.accumulate(counts)]
+        return cls(
+            counts=counts,
+            carried=tuple(index for frames in owned for index in frames),
+            slots=tuple(
+                first[j] + (k if k < count else 0)
+                for j, count in enumerate(counts)
+                for k in range(most)
+            ),
+            places=tuple(j * most + k for j, count in enumerate(counts) for k in range(count)),
+        )
+
+    def told(self, like: Tensor) -> Tensor:
+        """What the path for space is told of each carried frame: how many its low-rate frame
+        carries, and whether it is their first.
+        """
+        rows = torch.zeros(len(self.carried), CONDITIONS - 2)
+        for row, place in enumerate(self.places):
+            low, position = divmod(place, max(self.counts))
+            rows[row, self.counts[low] - 1] = 1.0
+            rows[row, -1] = float(position == 0)
+        return rows.to(like)
+
+
+def _by_count(
+    layers: nn.ModuleList, x: Tensor, counts: Sequence[int], inputs: int, outputs: int
+) -> Tensor:
+    """Give each low-rate frame to the layer of its count; outputs are filled up with zeros.
+
+    Args:
+        layers: those for 1, 2, ... frames.
+        x: (B * t, C, h, w).
+        counts: of the t frames, the same for each group of the batch.
+        inputs: channels per frame that a layer takes; 0: all there are.
+        outputs: channels per frame that a layer gives; 0: the same for all.
+    """
+    most = max(counts)
+
+    def run(part: Tensor, count: int) -> Tensor:
+        part = part[:, : inputs * count] if inputs else part
+        made: Tensor = layers[count - 1](part.contiguous(memory_format=torch.channels_last))
+        missing = outputs * (most - count)
+        return F.pad(made, (0, 0, 0, 0, 0, missing)) if missing else made
+
+    if len(set(counts)) == 1:
+        return run(x, counts[0])
+    every = torch.tensor(counts, device=x.device).repeat(x.shape[0] // len(counts))
+    chosen = [torch.nonzero(every == count)[:, 0] for count in sorted(set(counts))]
+    parts = [run(x[index], count) for index, count in zip(chosen, sorted(set(counts)), strict=True)]
+    return torch.cat(parts)[torch.argsort(torch.cat(chosen))]
+
+
+class TimeNet(nn.Module):
+    """`Trunk` with layers at one end for each number of frames that a low-rate frame carries.
+
+    The skip and the first convolution run in float32, for the reasons given there.
+
+    Args:
+        width, blocks: as in `Trunk`.
+        down: several frames in and one out, else the other way round.
+
+    Attributes:
+        reach: how far it sees, in pixels of the features.
+        held: values held at once per such pixel and low-rate frame, about.
+    """
+
+    def __init__(self, width: int, blocks: str, down: bool) -> None:
+        super().__init__()
+        self.down = down
+        sizes = [FOLDED * count for count in range(1, MAX_SLOTS + 1)]
+        if down:
+            self.first = nn.ModuleList(conv3(size, width) for size in sizes)
+            self.last = nn.ModuleList([conv3(width, FOLDED, _LAST_GAIN)])
+            self.skip = nn.ModuleList(nn.Conv2d(size, FOLDED, 1, bias=False) for size in sizes)
+        else:
+            self.first = nn.ModuleList([conv3(FOLDED, width)])
+            self.last = nn.ModuleList(conv3(width, size, _LAST_GAIN) for size in sizes)
+            self.skip = nn.ModuleList(nn.Conv2d(FOLDED, size, 1, bias=False) for size in sizes)
+        self.body = Blocks(width, blocks)
+        self.reach = blocks_reach(1, blocks) + 1
+        self.held = 3 * width + 2 * sizes[-1]
+
+    def forward(self, x: Tensor, counts: Sequence[int]) -> Tensor:
+        """(B * t, 12 max(counts), h, w) to (B * t, 12, h, w), or the other way round."""
+        device = x.device.type
+        groups = x.shape[0] // len(counts)
+        with torch.autocast(device, enabled=False):
+            if self.down:
+                out = _by_count(self.skip, x, counts, FOLDED, 0)
+                features = activate(_by_count(self.first, x, counts, FOLDED, 0))
+            else:
+                out = _by_count(self.skip, x, counts, 0, FOLDED)
+                features = activate(self.first[0](x))
+        if torch.is_autocast_enabled(device):
+            features = features.to(torch.get_autocast_dtype(device))
+        features = self.body(features, groups)
+        out += (
+            self.last[0](features)
+            if self.down
+            else _by_count(self.last, features, counts, 0, FOLDED)
+        )
+        return out
+
+
+def steadied(frames: Tensor) -> Tensor:
+    """Frames of a group (B, 3, T, h, w) without the differences that restoring them makes.
+
+    Where nothing moves, restored frames differ by up to a level, and the space network would make
+    more of it, which is seen as flicker. So around each pixel frames become their mean where they
+    lie less than `_STILL` from it (RMS), stay where they lie more than `_MOVING` from it, and are
+    weighed in between. Detail that moves by less than that is worth less than 0.1 dB.
+    """
+    mean = frames.mean(dim=2, keepdim=True)
+    differences = frames - mean
+    energy = differences.square().mean(dim=(1, 2)).unsqueeze(1)
+    energy = F.avg_pool2d(energy, _AROUND, 1, _AROUND // 2, count_include_pad=False)
+    kept = ((energy - _STILL**2) / (_MOVING**2 - _STILL**2)).clamp(0.0, 1.0)
+    return mean + differences * kept.unsqueeze(2)
+
+
+def blended(frames: Tensor, carried: Sequence[int], count: int) -> Tensor:
+    """Fill in frames between those at the indices ``carried``, linearly; repeat the last."""
+    made = []
+    place = 0
+    for index in range(count):
+        while place + 1 < len(carried) and carried[place + 1] <= index:
+            place += 1
+        frame = frames[:, :, place]
+        if carried[place] < index and place + 1 < len(carried):
+            share = (index - carried[place]) / (carried[place + 1] - carried[place])
+            frame = torch.lerp(frame, frames[:, :, place + 1], share)
+        made.append(frame)
+    return torch.stack(made, dim=2)
