@@ -60,6 +60,22 @@ def test_drawn_clips_and_stretched_contrast_come_in_on_demand() -> None:
     assert not torch.equal(stretched, plain)
 
 
+def test_patterns_and_detailed_crops_come_in_on_demand() -> None:
+    plain = dataset(cut_share=0.0, still_share=0.0)[0].high
+    patterned = dataset(pattern_share=1.0, cut_share=0.0, still_share=0.0)[0].high
+    assert not torch.equal(patterned, plain)
+
+    flat = np.full((6, 100, 400, 3), 90, np.uint8)
+    flat[:, :, 200:] = np.random.default_rng(0).integers(0, 256, (100, 200, 3))
+    config = {"videos": [], "stills": [], "validation": [], "stills_share": 0.0}
+    deviations = []
+    for share in (0.0, 1.0):
+        every = DataConfig.model_validate({**config, "motion_share": 0.0, "detail_share": share})
+        made = ClipDataset(Footage([flat], []), every, [Stage(steps=20, batch=2, crop=16)], 1)
+        deviations.append(np.mean([float(made[i].high.std()) for i in range(20)]))
+    assert deviations[1] > 1.2 * deviations[0]
+
+
 def test_stills_move_smoothly() -> None:
     batch = dataset(stills_share=1.0, cut_share=0.0, still_share=0.0)[0]
     steps = (batch.high[:, :, 1:] - batch.high[:, :, :-1]).abs().mean(dim=(1, 3, 4))

@@ -46,3 +46,31 @@ def test_stretching_clips_and_keeps_order() -> None:
         stretched = graphics.stretch(np.random.default_rng(seed), ramp)[0, 0, :, 0].astype(int)
         assert (np.diff(stretched) >= 0).all()
         assert np.isin(stretched, (0, 255)).sum() > 2
+
+
+def test_patterns_are_fine_and_stand_still() -> None:
+    grey = np.full((3, 40, 56, 3), 120, np.uint8)
+    seen = []
+    for seed in range(40):
+        clip = graphics.patterned(np.random.default_rng(seed), grey)
+        assert clip.shape == grey.shape
+        assert (clip == clip[:1]).all()
+        levels = np.unique(clip)
+        assert len(levels) == 2
+        across = np.abs(np.diff(clip[0, :, :, 0].astype(int), axis=1)).astype(bool).mean()
+        down = np.abs(np.diff(clip[0, :, :, 0].astype(int), axis=0)).astype(bool).mean()
+        assert max(across, down) > 0.05
+        seen.append((across, down))
+    assert any(a > 0.95 and d > 0.95 for a, d in seen)  # a checkerboard of single pixels
+    assert any(a < 0.01 for a, _ in seen)  # stripes
+
+
+def test_dither_keeps_means_with_few_levels() -> None:
+    ramp = np.linspace(0, 255, 64).round().astype(np.uint8)
+    clip = np.broadcast_to(ramp[:, None, None], (1, 64, 64, 3))
+    for seed in range(10):
+        made = graphics.dither(np.random.default_rng(seed), clip)
+        assert len(np.unique(made)) <= 16
+        blocks = made[0].reshape(8, 8, 8, 8, 3).mean(axis=(1, 3))
+        wanted = clip[0].reshape(8, 8, 8, 8, 3).mean(axis=(1, 3))
+        assert np.abs(blocks - wanted).max() < 6

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from vs_cvrs.training.config import ConfigError, load_config
 from vs_cvrs.training.trainer import Trainer
 from vs_cvrs.training.transports import straight_through_round
 
-PARAMETERS = {"lite": 0.707e6, "lite-any": 1.42e6, "base": 11.7e6, "mix": 17.4e6}
+ANY_OPTIONS = {"space_width": 8, "space_down_blocks": "", "space_up_blocks": "h"}
+ANY_OPTIONS |= {"path_width": 8, "path_cells": 1}
+PARAMETERS = {"lite": 0.707e6, "lite-any": 2.64e6, "base": 11.7e6, "mix": 17.4e6}
 
 TRAIN = ROOT / "scripts" / "train.py"
 
@@ -151,6 +154,8 @@ def test_wrong_settings_are_named(config: Path, change: dict[str, object], messa
     [
         ({"architecture": "unknown"}, "unknown"),
         ({"options": {"width": -1}}, "width"),
+        ({"stages": [{"steps": 1, "train": "space"}]}, "a lite model has no path for space"),
+        ({"stages": [{"steps": 1, "spread_space": True}]}, "spread_space needs a lite-any model"),
         ({"data": {"videos": ["gone"], "stills": [], "validation": []}}, "gone does not exist"),
         (
             {"data": {"videos": [], "stills": [], "validation": ["gone"]}},
@@ -212,6 +217,48 @@ def test_a_stage_trains_what_it_names(config: Path, tmp_path: Path, train: str) 
     assert changed == parts.get(train, {"downet", "upnet", "inv_block"})
 
 
+@pytest.mark.parametrize(("train", "changed"), [("space", {"space"}), ("time", {"time", "imsm"})])
+def test_space_and_time_are_trained_apart(
+    config: Path, tmp_path: Path, train: str, changed: set[str]
+) -> None:
+    settings = yaml.safe_load(config.read_text())
+    settings["architecture"] = "lite-any"
+    settings["options"] |= ANY_OPTIONS
+    settings["stages"] = [
+        {"train": train, "steps": 1, "batch": 1, "crop": 24, "precision": "fp32", "warmup": 0}
+        | {"ratios": ["2"], "scales": [2, 2], "whole": 1.0}
+    ]
+    config.write_text(yaml.safe_dump(settings))
+    trainer = Trainer(load_config(config), tmp_path / "runs" / train, torch.device("cpu"))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.run()
+    assert {
+        re.split(r"[_.]", name)[0]
+        for name, value in trainer.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    } == changed
+
+
+def test_what_space_has_learned_can_be_spread(config: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config.read_text())
+    settings["architecture"] = "lite-any"
+    settings["options"] |= ANY_OPTIONS
+    settings["options"]["path_through_time"] = True
+    stage = {"train": "space", "steps": 2, "batch": 1, "crop": 24, "precision": "fp32", "warmup": 0}
+    stage |= {"ratios": ["1"], "scales": [2, 2], "whole": 1.0, "rate": 1e-2}
+    settings["stages"] = [stage, stage | {"steps": 1, "rate": 0.0, "final_rate": 0.0}]
+    settings["weight_decay"] = 0.0
+    settings["stages"][1]["spread_space"] = True
+    config.write_text(yaml.safe_dump(settings))
+    trainer = Trainer(load_config(config), tmp_path / "runs" / "spread", torch.device("cpu"))
+    trainer.run()
+    weights = trainer.model.state_dict()
+    name = "path.0.levels.0.cells.0.f.last.weight"
+    assert weights[name].abs().max() > 0
+    for other in ("path.1.levels.1", "shared_path.0.levels.0", "shared_path.1.levels.0"):
+        assert torch.equal(weights[name.replace("path.0.levels.0", other)], weights[name])
+
+
 def test_a_missing_run_is_named(config: Path, tmp_path: Path) -> None:
     result = subprocess.run(
         command(config, "--resume", tmp_path / "nothing"), capture_output=True, text=True
@@ -225,7 +272,7 @@ def test_a_run_over_ratios_and_scales_starts_from_lite(config: Path, tmp_path: P
     lite = tmp_path / "lite.safetensors"
     checkpoint.save(lite, build("lite", settings["options"]), {})
     settings["architecture"] = "lite-any"
-    settings["options"] |= {"space_width": 8, "space_down_blocks": "", "space_up_blocks": "h"}
+    settings["options"] |= ANY_OPTIONS
     settings["cases"] = [["2", "1"], ["5/4", "1.5"]]
     settings["stages"] = [
         {

@@ -42,9 +42,12 @@ class DataConfig(_Strict):
             own compression noise.
         stills_share: share of samples that are moving crops over stills.
         cut_share: share of samples with a scene cut somewhere in the group.
+        detail_share: share of samples chosen as the one of several candidate crops with most fine
+            detail.
         motion_share: share of samples chosen as the liveliest of several candidate crops.
         still_share: share of samples in which nothing moves.
         graphics_share: share of samples that are drawn, see `vs_cvrs.training.graphics`.
+        pattern_share: share of samples under checkers, stripes or stipple, or dithered.
         stretch_share: share of samples whose contrast is stretched until parts are clipped.
     """
 
@@ -56,8 +59,10 @@ class DataConfig(_Strict):
     stills_share: Share = 0.25
     cut_share: Share = 0.08
     motion_share: Share = 0.5
+    detail_share: Share = 0.0
     still_share: Share = 0.02
     graphics_share: Share = 0.0
+    pattern_share: Share = 0.0
     stretch_share: Share = 0.0
 
 
@@ -123,7 +128,8 @@ class Stage(_Strict):
     """One stretch of training.
 
     Attributes:
-        train: "rescaler" leaves the IMSM out, "imsm" trains nothing else, "joint" trains all.
+        train: "rescaler" leaves the IMSM out, "imsm" trains nothing else, "joint" trains all;
+            "space" trains only the path between sizes, through all the rest, and "time" only that.
         steps: optimiser steps.
         batch: clips per step; crop: their height and width; group: low-rate frames in each.
         rate: peak learning rate; final_rate: what the cosine ends at; warmup: steps to the peak.
@@ -134,11 +140,13 @@ class Stage(_Strict):
             number in the range; the rest are drawn from all of it.
         max_frames: high-rate frames in a clip; groups are shorter where they would be more.
         vary_group: draw the low-rate frames in a group from 1 to ``group``.
+        spread_space: before the stage, what lite-any's path between sizes has learned at time 1x
+            for up to space 2x is copied to its parts for more than that and for other times.
         precision: "bf16" runs convolutions in bfloat16 (light models' couplings stay in float32).
         transport: how low-rate frames reach the receiver; by default as 8-bit frames without loss.
     """
 
-    train: Literal["rescaler", "imsm", "joint"] = "joint"
+    train: Literal["rescaler", "imsm", "joint", "space", "time"] = "joint"
     steps: PositiveInt
     batch: PositiveInt = 6
     crop: Annotated[int, Field(ge=16, multiple_of=4)] = 64
@@ -153,6 +161,7 @@ class Stage(_Strict):
     whole: Share = 0.0
     max_frames: PositiveInt = 64
     vary_group: bool = False
+    spread_space: bool = False
     precision: Literal["fp32", "bf16"] = "bf16"
     loss: LossConfig = LossConfig()
     transport: TransportConfig = TransportConfig()

@@ -172,6 +172,8 @@ class ClipDataset(Dataset[Batch]):
         # Configurations without these shares go on with the clips that they always drew.
         if self._config.stretch_share and rng.random() < self._config.stretch_share:
             clip = graphics.stretch(rng, clip)
+        if self._config.pattern_share and rng.random() < self._config.pattern_share:
+            clip = (graphics.dither if rng.random() < 0.4 else graphics.patterned)(rng, clip)
         return _augment(rng, clip)
 
     def _shot(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
@@ -181,8 +183,12 @@ class ClipDataset(Dataset[Batch]):
         if stills and (not self._footage.videos or rng.random() < self._config.stills_share):
             return self._moving_stills(rng, frames, crop)
         candidates = _CANDIDATES if rng.random() < self._config.motion_share else 1
+        measure = _liveliness
+        # Configurations without this share go on with the clips that they always drew.
+        if self._config.detail_share and rng.random() < self._config.detail_share:
+            candidates, measure = _CANDIDATES, _detail
         shots = [self._video_crop(rng, frames, crop) for _ in range(candidates)]
-        return max(shots, key=_liveliness) if candidates > 1 else shots[0]
+        return max(shots, key=measure) if candidates > 1 else shots[0]
 
     def _graphics(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
         """Drawn pictures that scroll, alone or before footage."""
@@ -316,6 +322,13 @@ def _moving_ellipse(rng: np.random.Generator, frames: int, crop: int) -> Tensor:
 def _liveliness(shot: Frames) -> float:
     a, b = shot[0, ::2, ::2].astype(np.int16), shot[len(shot) // 2, ::2, ::2]
     return float(np.abs(a - b).mean())
+
+
+def _detail(shot: Frames) -> float:
+    """How much a frame differs from itself a pixel aside, along both axes."""
+    frame = shot[0].astype(np.int16)
+    mixed = frame[1:, 1:] - frame[1:, :-1] - frame[:-1, 1:] + frame[:-1, :-1]
+    return float(np.abs(mixed).mean())
 
 
 def _augment(rng: np.random.Generator, clip: Frames) -> Frames:

@@ -1,7 +1,8 @@
-"""Drawn training pictures: text and shapes in full black, white and saturated colours.
+"""Drawn training pictures: text, shapes and fine patterns.
 
 Photographs hardly ever reach the ends of the 8-bit range over an area; titles, test patterns and
-screen recordings do, and there a low-rate frame can only be moved one way to hide something.
+screen recordings do, and there a low-rate frame can only be moved one way to hide something. Nor do
+photographs hold checkerboards, dither or stipple, which look like what a model hides.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["draw", "scroll", "stretch"]
+__all__ = ["dither", "draw", "pattern", "patterned", "scroll", "stretch"]
 
 Frames = npt.NDArray[np.uint8]
 
 _LETTERS = string.ascii_letters + string.digits + "   .,:!?-()&%"
 _MAX_STEP = 8  # pixels per high-rate frame
+_MAX_CHECKER = 16  # levels by which a pattern is laid over footage
+
+# Thresholds of ordered dither (Bayer, 1973), in 64ths.
+_BAYER = np.array([[0, 2], [3, 1]])
+for _ in range(2):
+    _BAYER = np.block([[4 * _BAYER, 4 * _BAYER + 2], [4 * _BAYER + 3, 4 * _BAYER + 1]])
 
 
 def draw(rng: np.random.Generator, size: int) -> Frames:
@@ -42,6 +49,46 @@ def scroll(rng: np.random.Generator, frames: int, crop: int) -> Frames:
     begin = np.where(steps < 0, size - crop, 0)
     corners = begin + np.arange(frames)[:, None] * steps
     return np.stack([picture[y : y + crop, x : x + crop] for y, x in corners])
+
+
+def pattern(rng: np.random.Generator, size: int) -> npt.NDArray[np.int8]:
+    """A fine pattern (size, size, 1) of -1 and 1: checkers, stripes, or a stipple of dots."""
+    y, x = np.mgrid[:size, :size]
+    cell = int(rng.choice([1, 1, 1, 2, 4]))
+    kind = rng.integers(4)
+    if kind == 0:
+        on = (y // cell + x // cell) % 2
+    elif kind == 1:
+        on = (y if rng.random() < 0.5 else x) // cell % 2
+    elif kind == 2:
+        on = (y % 2) * (x % 2) if rng.random() < 0.5 else (y % 4 == 0) & ((x + y // 2) % 4 == 0)
+    else:
+        on = rng.random((size, size)) < rng.uniform(0.05, 0.5)
+    return np.where(on, 1, -1).astype(np.int8)[..., None]
+
+
+def patterned(rng: np.random.Generator, clip: Frames) -> Frames:
+    """The same clip under a fine pattern that stands still; at times all of it plain grey."""
+    _, height, width, _ = clip.shape
+    laid = pattern(rng, max(height, width))[:height, :width].astype(np.int16)
+    strength = int(rng.integers(2, _MAX_CHECKER + 1))
+    if rng.random() < 0.3:
+        base = np.full_like(clip, int(rng.integers(0, 256)))
+        strength = int(rng.choice([strength, 64, 127]))
+    else:
+        base = clip
+    made: Frames = np.clip(base + strength * laid, 0, 255).astype(np.uint8)
+    return made
+
+
+def dither(rng: np.random.Generator, clip: Frames) -> Frames:
+    """The same clip in few levels a colour, by ordered dither."""
+    _, height, width, _ = clip.shape
+    steps = int(rng.choice([1, 3, 5, 15]))
+    tiled = np.tile(_BAYER, (-(-height // 8), -(-width // 8)))[:height, :width, None]
+    levels = np.floor(clip / 255.0 * steps + (tiled + 0.5) / 64.0)
+    made: Frames = np.round(np.clip(levels, 0, steps) * (255.0 / steps)).astype(np.uint8)
+    return made
 
 
 def stretch(rng: np.random.Generator, clip: Frames) -> Frames:

@@ -76,11 +76,14 @@ def compute_losses(
     latent = model.downsample(high, batch.low_size)
     if model.clamp_latent:
         latent = latent.clamp(0.0, 1.0)
+    hidden = model.hides_in_time(high.shape[2], batch.low_size[0])
     if stage.train == "rescaler":
         low, back = latent, straight_through_round(latent)
     else:
-        low = target if rng.random() < way.plain else model.embed(latent)
-        back = model.extract(transport(low, way, crf, rng)).clamp(0.0, 1.0)
+        made = model.embed(latent) if hidden else latent
+        low = target if rng.random() < way.plain else made
+        sent = transport(low, way, crf, rng)
+        back = (model.extract(sent) if hidden else sent).clamp(0.0, 1.0)
     restored = model.upsample(back, size)
     restoration = restoration_loss(restored, high, batch.shown, stage.loss)
     fidelity = low_rate_loss(low, target, stage.loss, progress)
@@ -166,6 +169,13 @@ class Trainer:
             self.model = build(config.architecture, config.options).to(device)
         except ValueError as error:
             raise ConfigError(f"{config.name}: {error}") from error
+        for stage in config.stages:
+            if stage.train == "space" and not self.model.space_parameters():
+                raise ConfigError(
+                    f"{config.name}: a {config.architecture} model has no path for space to train"
+                )
+            if stage.spread_space and not getattr(self.model, "path", None):
+                raise ConfigError(f"{config.name}: spread_space needs a lite-any model with a path")
         if init is not None:
             self._start_from(init)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
@@ -250,9 +260,17 @@ class Trainer:
     def _new_optimiser(self, index: int) -> torch.optim.AdamW:
         stage = self.config.stages[index]
         imsm = {id(parameter) for parameter in self.model.imsm_parameters()}
+        space = {id(parameter) for parameter in self.model.space_parameters()}
         for parameter in self.model.parameters():
-            inside = id(parameter) in imsm
-            parameter.requires_grad_(stage.train == "joint" or inside == (stage.train == "imsm"))
+            parameter.requires_grad_(
+                {
+                    "joint": True,
+                    "imsm": id(parameter) in imsm,
+                    "rescaler": id(parameter) not in imsm,
+                    "space": id(parameter) in space,
+                    "time": id(parameter) not in space,
+                }[stage.train]
+            )
         trained = [p for p in self.model.parameters() if p.requires_grad]
         return torch.optim.AdamW(
             trained, lr=stage.rate, betas=(0.9, 0.99), weight_decay=self.config.weight_decay
@@ -263,6 +281,10 @@ class Trainer:
         stage = self.config.stages[index]
         if index != self._optimiser_stage:
             self._optimiser, self._optimiser_stage = self._new_optimiser(index), index
+            if stage.spread_space:
+                for model in (self.model, self.average):
+                    assert isinstance(model, LiteAnyModel)
+                    model.spread_space()
         for group in self._optimiser.param_groups:
             group["lr"] = _learning_rate(stage, self.step - begin)
         high = batch.high.to(self.device, non_blocking=True)
