@@ -425,6 +425,9 @@ def test_contin_makes_a_grid(tmp_path: Path) -> None:
     assert rows[4]["clip_psnr_rgb"] == pytest.approx(10 * math.log10(255**2 / 50))
     grid = out[out.index("clip RGB PSNR (blended)") :]
     assert f"{rows[4]['clip_psnr_rgb']:.2f} ({rows[4]['blend_clip_psnr_rgb']:.2f})" in grid
+    published = next(line for line in grid.splitlines() if "CVRS paper" in line)
+    assert "48.03" in published
+    assert "37.78" not in published  # space 4x was not asked for
     low = sorted((tmp_path / "out" / "t1.25" / "x2" / "in" / "low").iterdir())
     assert read_frames(low).shape == (10, 3, 24, 24)
     assert "space factor" in (tmp_path / "p.svg").read_text()
