@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -288,6 +289,12 @@ def test_variable_rate(tiny_model: Path, source: Path, tmp_path: Path) -> None:
         (["encode", "missing.mkv", "out.mkv"], "missing.mkv is not a file"),
         (["encode", "TEXT", "out.mkv"], "cannot be read as video"),
         (["encode", "IN", "out.mkv", "--fps", "15", "--time-factor", "2"], "not both"),
+        (["encode", "IN", "out.mkv", "--fps", "0"], "--fps must be at least 0.001 frames"),
+        (["encode", "IN", "out.mkv", "--fps", "0/1"], "--fps must be greater than 0"),
+        (["encode", "IN", "out.mkv", "--fps", "29.97"], "is the rate that IN has"),
+        (["encode", "IN", "out.mkv", "--time-factor", "1"], "--time-factor 1 lowers nothing"),
+        (["encode", "IN", "out.mkv", "--preset", "foo"], "--preset must be one of ultrafast,"),
+        (["encode", "IN", "out.mkv", "--codec", "ffv1", "--preset", "slow"], "ffv1 has none"),
         (["encode", "IN", "out.mkv", "--fps", "1/0"], "--fps must be a number or a fraction"),
         (["encode", "IN", "out.mkv", "--start", "9"], "leave no frame: from 270 to 75"),
         (["encode", "IN", "out.mkv", "--start", "x"], "--start must be like"),
@@ -312,6 +319,28 @@ def test_errors_are_one_sentence(
     assert lines[-1].startswith(f"vs-cvrs {words[0]}: ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.mkv").exists()
+
+
+def test_one_frame_is_a_frame(source: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mkv"
+    words = ["--start", "5f", "--end", "6f"]
+    said = commands.run("encode", source, out, "--model", tiny_model, *words).stderr
+    assert ": 1 frame at 14.985 fps" in said
+
+
+def test_the_size_is_foretold(source: Path, tiny_model: Path, low: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mkv"
+    said = commands.run("encode", source, out, "--model", tiny_model, "--segment", 16).stderr
+    told = re.search(r"will have about ([\d.]+) MB and audio, by its first 16 frames", said)
+    assert told is not None, said
+    silent = tmp_path / "silent.mkv"
+    commands.ffmpeg("-i", low, "-an", "-c", "copy", silent)
+    assert float(told[1]) * 1e6 == pytest.approx(silent.stat().st_size, rel=0.25)
+
+
+def test_help_has_a_short_name() -> None:
+    assert "encode" in commands.run("-h").stdout
+    assert "--constant-rate" in commands.run("encode", "-h").stdout
 
 
 def test_a_scaled_file_is_refused(low: Path, tiny_model: Path, tmp_path: Path) -> None:

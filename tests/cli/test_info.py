@@ -88,7 +88,7 @@ def test_damage_in_the_middle(low: Path, tiny_model: Path, tmp_path: Path) -> No
     assert (found.state, found.looked_at, found.good) == (State.ALTERED, 38, 35)
     assert "3 of 38 frames are not as they were sent" in found.because
     said = commands.run("decode", other, tmp_path / "out.mkv", "--model", tiny_model).stderr
-    assert "warning: 16 frames are of groups that are not as they were sent" in said
+    assert "warning: 16 frames of groups that are not as they were sent" in said
 
 
 @pytest.mark.parametrize(

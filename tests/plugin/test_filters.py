@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import vapoursynth as vs
-from clips import array_of, clip_of, core, forget, frames_of, pictures
+from clips import array_of, clip_of, core, frames_of, pictures
 
 from vs_cvrs import __version__
 from vs_cvrs.checkpoints import zoo
@@ -36,6 +36,11 @@ def down(nearest_model: Path) -> Callable[..., Any]:
 def up(nearest_model: Path) -> Callable[..., Any]:
     model = str(nearest_model)
     return lambda clip, **kw: core.cvrs.Upsample(clip, model=model, **({"stamp": 0} | kw))
+
+
+def forget(clip: Any) -> Any:
+    """The clip as it comes from a file: without its frame properties."""
+    return core.std.RemoveFrameProps(clip)
 
 
 def nearest(begin: int, end: int, count: int) -> list[int]:
@@ -291,6 +296,14 @@ def test_upsample_finds_the_model_of_the_same_script(down: Callable[..., Any]) -
     restored = core.cvrs.Upsample(low)
     assert restored.num_frames == 9
     assert frames_of(restored).shape == (9, 3, 24, 32)
+
+
+def test_upsample_of_what_tells_nothing_is_an_error(down: Callable[..., Any]) -> None:
+    foreign = clip_of(pictures(9))
+    with pytest.raises(vs.Error, match="nothing tells what is to be restored"):
+        core.cvrs.Upsample(foreign)
+    with pytest.raises(vs.Error, match="no CVRS properties and no stamp"):
+        core.cvrs.Upsample(down(foreign, fps=15, stamp=0).std.RemoveFrameProps())
 
 
 def test_bundled_models_do_the_expected_thing() -> None:

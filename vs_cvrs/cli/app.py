@@ -55,13 +55,20 @@ def _do(command: str, work: Callable[[], int | None]) -> None:
             # Or Python would try once more at its end, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from error
-        _fail(command, str(error))
+        _fail(command, _reason(error))
     except Exception as error:
         if type(error).__module__ != "vapoursynth":
             raise
         _fail(command, str(error))
     else:
         raise typer.Exit(code or 0)
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without the numbers that Python puts before what the system says."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _fail(command: str, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import vapoursynth as vs
 
-from vs_cvrs.cli.running import NO_TEMPORARY_FILES, CliError, temporary_folder
+from vs_cvrs.cli.running import NO_TEMPORARY_FILES, CliError, counted, temporary_folder
 from vs_cvrs.cli.streams import Stream, bestsource_path, not_kept, streams_of
 from vs_cvrs.cli.timing import Timing, rate_text
 
@@ -21,10 +21,12 @@ __all__ = [
     "Video",
     "check_progressive",
     "core",
+    "each_frame",
     "frame_array",
     "open_video",
     "stated_matrix",
     "to_rgb24",
+    "undecodable",
     "usual_matrix",
 ]
 
@@ -166,7 +168,7 @@ def _constant_rate(path: Path, timing: Timing, remarks: list[str]) -> Fraction:
     missing = timing.missing_at_end(usual)
     if missing:
         remarks.append(
-            f"{_frames(missing)} near the end of {path} cannot be read (is it cut off?); "
+            f"{counted(missing)} near the end of {path} cannot be read (is it cut off?); "
             "the last ones follow at once"
         )
         return usual
@@ -174,10 +176,6 @@ def _constant_rate(path: Path, timing: Timing, remarks: list[str]) -> Fraction:
         f"{path} has a variable frame rate ({timing.range_text()}); --constant-rate "
         f"{rate_text(usual)} repeats and drops frames to make it constant"
     )
-
-
-def _frames(count: int) -> str:
-    return "1 frame" if count == 1 else f"{count} frames"
 
 
 def check_progressive(path: Path, clip: Any) -> None:
@@ -188,7 +186,11 @@ def check_progressive(path: Path, clip: Any) -> None:
     """
     total = clip.num_frames
     for n in sorted({total * k // _FIELDS_SEARCHED for k in range(_FIELDS_SEARCHED)}):
-        order = _FIELD_ORDERS.get(int(clip.get_frame(n).props.get("_FieldBased", 0)))
+        try:
+            properties = clip.get_frame(n).props
+        except vs.Error:  # it cannot be decoded; others tell
+            continue
+        order = _FIELD_ORDERS.get(int(properties.get("_FieldBased", 0)))
         if order is not None:
             raise CliError(
                 f"{path} is interlaced ({order}, frame {n}); make it progressive first, for "
@@ -238,6 +240,24 @@ def stated_matrix(clip: Any) -> int | None:
 def usual_matrix(clip: Any) -> int:
     """The matrix that video of a clip's size usually has, where it is not stated (H.273)."""
     return _BT709 if clip.height > _SD_HEIGHT else _BT601
+
+
+def each_frame(clip: Any) -> Iterator[Any]:
+    """A clip's frames in order; None for one that cannot be made, as of a damaged file."""
+    n = 0
+    while n < clip.num_frames:
+        try:
+            for frame in clip[n:].frames(close=True):
+                n += 1
+                yield frame
+        except vs.Error:
+            n += 1
+            yield None
+
+
+def undecodable(clip: Any) -> tuple[int, ...]:
+    """Numbers of the frames that cannot be made."""
+    return tuple(n for n, frame in enumerate(each_frame(clip)) if frame is None)
 
 
 def frame_array(frame: Any) -> npt.NDArray[np.uint8]:

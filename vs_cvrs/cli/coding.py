@@ -21,15 +21,22 @@ from rich.text import Text
 
 from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.stamp import Stamp
-from vs_cvrs.cli.clips import Video, check_progressive, frame_array, open_video, to_rgb24
+from vs_cvrs.cli.clips import (
+    Video,
+    check_progressive,
+    frame_array,
+    open_video,
+    to_rgb24,
+    undecodable,
+)
 from vs_cvrs.cli.folder import check_output
 from vs_cvrs.cli.job import Job, Runner
 from vs_cvrs.cli.joining import Audio, check_audio
 from vs_cvrs.cli.local import Local
-from vs_cvrs.cli.options import parse_factor, parse_frame, parse_rate
+from vs_cvrs.cli.options import parse_factor, parse_frame, parse_preset, parse_rate
 from vs_cvrs.cli.quality import Quality
 from vs_cvrs.cli.recipes import BT709, Recipe
-from vs_cvrs.cli.running import CliError, console, say
+from vs_cvrs.cli.running import CliError, console, counted, say
 from vs_cvrs.cli.segments import Encoding
 from vs_cvrs.cli.tags import Tags, read_tags
 from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, LOSSLESS
@@ -86,6 +93,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         raise CliError("--min-psnr needs what --no-check leaves out")
     if output.suffix.lower() != ".mkv":
         raise CliError(f"OUT must be a Matroska file (.mkv), got {output.name}")
+    preset = parse_preset(options.preset, options.codec) or "veryfast"
     check_output(source, output, options.resume, options.overwrite)
     constant = options.constant_rate
     constant_rate = None if constant is None else parse_rate(constant, "--constant-rate")
@@ -94,6 +102,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         check_progressive(source, video.clip)
     check_audio(source, output)
     rate = Fraction(video.clip.fps)
+    lowering = _rate_arguments(options, rate)
     begin, end = _part(video, rate, options)
     _, remark = to_rgb24(video.clip)
     lost = f"not kept: {', '.join(video.lost)}." if video.lost else ""
@@ -104,7 +113,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         source=source.resolve(),
         filter="Downsample",
         arguments={"model": options.model, "device": options.device, "check": int(options.check)}
-        | _rate_arguments(options),
+        | lowering,
         format=int(vs.YUV444P10),
         constant_rate=constant_rate,
         part=(begin, end),
@@ -130,7 +139,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         shape *= Fraction(video.clip.width * low.height, video.clip.height * low.width)
     words = [*LOSSLESS[options.codec]]
     if options.codec != "ffv1":
-        words += ["-preset", options.preset or "veryfast"]
+        words += ["-preset", preset]
     words += ["-pix_fmt", CARRIER_FORMAT, *_pixel_shape(shape)]
     encoding = Encoding(words, _colours(video), "mkv" if options.codec == "ffv1" else "nut")
     stop = None if end == video.clip.num_frames else video.start + float(end / rate)
@@ -147,9 +156,9 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         ),
         segment=options.segment,
     )
-    _run(job, Local(low), options.resume, options.overwrite, "encoding")
+    _run(job, low, video, options.resume, options.overwrite, "encoding")
     say(
-        f"{output}: {low.num_frames} frames at {_rate_text(low.fps)} fps, "
+        f"{output}: {counted(low.num_frames)} at {_rate_text(low.fps)} fps, "
         f"{low.width}x{low.height}, made of {end - begin} at {_rate_text(rate)} fps "
         f"with model {tags.model}; {output.stat().st_size / 1e6:.1f} MB"
     )
@@ -179,6 +188,7 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         raise CliError(f"OUT must be a .mkv, .mp4 or .mov file, got {output.name}")
     if options.codec == "ffv1" and output.suffix.lower() != ".mkv":
         raise CliError(f"ffv1 goes into .mkv files only, got {output.name}")
+    parse_preset(options.preset, options.codec)
     check_output(source, output, options.resume, options.overwrite)
     check_audio(source, output)
     tags = read_tags(source)
@@ -237,15 +247,17 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         identity=_identity("decode", source, encoding, found, []),
         segment=options.segment,
     )
-    runner = Local(restored)
-    _run(job, runner, options.resume, options.overwrite, "restoring")
-    if runner.damaged:
+    sent = timeline.low_count(found.length) - found.index
+    if low.num_frames < sent:
+        say(f"decode: {source} holds {low.num_frames} of the {counted(sent)} that were sent")
+    damaged = _run(job, restored, video, options.resume, options.overwrite, "restoring")
+    if damaged:
         say(
-            f"decode: warning: {runner.damaged} frames are of groups that are not as they were "
-            "sent; they are restored as far as that is better than repeated frames"
+            f"decode: warning: {counted(damaged)} of groups that are not as they were sent, "
+            "restored as far as that is better than repeated frames"
         )
     say(
-        f"{output}: {length} frames at {_rate_text(restored.fps)} fps, "
+        f"{output}: {counted(length)} at {_rate_text(restored.fps)} fps, "
         f"{restored.width}x{restored.height}; {output.stat().st_size / 1e6:.1f} MB"
     )
 
@@ -253,7 +265,10 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
 def find_stamp(clip: Any) -> Stamp | None:
     """The stamp of the first frame, worked out from the first frame that has one."""
     for n in range(min(clip.num_frames, _SEARCHED)):
-        found = stamp.read(frame_array(clip.get_frame(n)))
+        try:
+            found = stamp.read(frame_array(clip.get_frame(n)))
+        except vs.Error:  # a frame that cannot be decoded; the next one may tell
+            continue
         if found is not None and found.index >= n:
             return replace(found, index=found.index - n)
     return None
@@ -266,19 +281,28 @@ def _part(video: Video, rate: Fraction, options: EncodeOptions) -> tuple[int, in
     end = min(parse_frame(options.end, rate, "--end"), total) if options.end else total
     if begin >= end:
         raise CliError(
-            f"--start and --end leave no frame: from {begin} to {end} of a video of {total} frames"
+            "--start and --end leave no frame: "
+            f"from {begin} to {end} of a video of {counted(total)}"
         )
     return begin, end
 
 
-def _rate_arguments(options: EncodeOptions) -> dict[str, Any]:
+def _rate_arguments(options: EncodeOptions, rate: Fraction) -> dict[str, Any]:
+    """The filter's arguments for what is asked for, from a video of this rate."""
     if options.fps is not None and options.time_factor is not None:
         raise CliError("give either --fps or --time-factor, not both")
     scale = {} if options.scale is None else {"scale": options.scale}
     if options.fps is not None:
         target = parse_rate(options.fps, "--fps")
+        if target == rate and options.scale in (None, 1):
+            raise CliError(
+                f"--fps {options.fps} is the rate that IN has, and nothing would be lowered; "
+                "give a lower one, or --scale"
+            )
         return {"fps_num": target.numerator, "fps_den": target.denominator} | scale
     factor = parse_factor(options.time_factor or "2", "--time-factor")
+    if factor == 1 and options.scale in (None, 1):
+        raise CliError("--time-factor 1 lowers nothing; give a greater one, or --scale")
     return {"factor_num": factor.numerator, "factor_den": factor.denominator} | scale
 
 
@@ -362,7 +386,24 @@ def _identity(
     }
 
 
-def _run(job: Job, runner: Runner, resume: bool, overwrite: bool, title: str) -> None:
+def _run(job: Job, clip: Any, video: Video, resume: bool, overwrite: bool, title: str) -> int:
+    """Do a job of a clip that was made of a video; how many of its frames are damaged."""
+    try:
+        return _run_with(job, Local(clip), resume, overwrite, title)
+    except vs.Error:
+        missing = undecodable(video.clip)
+        if not missing:
+            raise
+        say(
+            f"{job.identity['command']}: warning: {counted(len(missing))} of {job.audio.path} "
+            f"cannot be decoded (first: {missing[0]}); others are shown in their place"
+        )
+        recipe = replace(job.recipe, repeated=missing)
+        mended = replace(job, recipe=recipe)
+        return _run_with(mended, Local(recipe.clip(video)), True, overwrite, title)
+
+
+def _run_with(job: Job, runner: Runner, resume: bool, overwrite: bool, title: str) -> int:
     columns: list[ProgressColumn] = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -372,7 +413,7 @@ def _run(job: Job, runner: Runner, resume: bool, overwrite: bool, title: str) ->
     ]
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(title, total=job.frames)
-        job.run(runner, resume, overwrite, lambda done: progress.update(bar, completed=done))
+        return job.run(runner, resume, overwrite, lambda done: progress.update(bar, completed=done))
 
 
 class _Speed(ProgressColumn):

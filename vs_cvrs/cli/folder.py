@@ -2,6 +2,7 @@
 
     job.json       what the job is; a run that goes on must be the same job
     00000.nut ...  finished segments; one that is under way has another name
+    00000.damaged  how many frames of a segment are of damaged groups, where there are some
     joined.mkv     the whole file until it is renamed to OUT
 
 Nothing has the name OUT before it is whole. Only files with these names are ever removed, and only
@@ -15,7 +16,7 @@ import errno
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ __all__ = ["JobFolder", "check_not_source", "check_output", "saying_why"]
 _DESCRIPTION = "job.json"
 _MARK = {"made by": "vs-cvrs"}
 _FINISHED = re.compile(r"\d{5,}\.(nut|mkv)")
-_OURS = re.compile(r"job\.json(\.part)?|segments\.txt|joined\.\w+|\d{5,}\.(nut|mkv|[\w.-]+\.part)")
+_OURS = re.compile(
+    r"job\.json(\.part)?|segments\.txt|joined\.\w+|\d{5,}\.(nut|mkv|damaged|[\w.-]+\.part)"
+)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -119,7 +122,16 @@ class JobFolder:
 
     def clear_unfinished(self, finished: set[Path]) -> None:
         """Remove what is left of segments that were under way."""
-        self.clear({self.path / _DESCRIPTION, *finished})
+        notes = {_note(file) for file in finished if file.exists()}
+        self.clear({self.path / _DESCRIPTION, *finished, *notes})
+
+    def note_damage(self, segment: Path, frames: int) -> None:
+        """Keep in mind how many of a segment's frames are damaged; before the segment is whole."""
+        _note(segment).write_text(f"{frames}\n")
+
+    def damaged(self, segments: Iterable[Path]) -> int:
+        """How many frames of these segments are damaged."""
+        return sum(int(_note(s).read_text()) for s in segments if _note(s).exists())
 
     def remove(self) -> None:
         """Remove the job's files and, unless somebody else has put files there, the folder."""
@@ -204,6 +216,10 @@ def saying_why(folder: Path) -> Iterator[None]:
 
 def _held(output: Path) -> str:
     return f"another process is writing {output} at this moment; wait for it, or end it"
+
+
+def _note(segment: Path) -> Path:
+    return segment.with_suffix(".damaged")
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from vs_cvrs.cli.folder import JobFolder, check_output, saying_why
 from vs_cvrs.cli.joining import Audio, join
 from vs_cvrs.cli.recipes import Recipe
-from vs_cvrs.cli.running import at_interrupt
+from vs_cvrs.cli.running import at_interrupt, counted, say
 from vs_cvrs.cli.segments import Encoding, Segment, plan_segments
 from vs_cvrs.programs.system import sync
 
@@ -77,7 +77,7 @@ class Job:
 
     def run(
         self, runner: Runner, resume: bool, overwrite: bool, progress: Callable[[int], None]
-    ) -> None:
+    ) -> int:
         """Write the file.
 
         Args:
@@ -85,6 +85,9 @@ class Job:
             resume: use the segments of an earlier run of this job.
             overwrite: replace the output, and an earlier run's segments, where there are some.
             progress: called with the number of frames that are done.
+
+        Returns:
+            How many frames are of groups that are not as they were sent, those of earlier runs too.
 
         Raises:
             CliError: there is something in the way, a disk is full, or ffmpeg fails.
@@ -100,10 +103,13 @@ class Job:
             done = self.frames - sum(segment.frames for segment in missing)
             progress(done)
 
+            forecast = _Forecast(self, list(files))
+
             def frame_done() -> None:
                 nonlocal done
                 done += 1
                 progress(done)
+                forecast()
 
             with saying_why(self.folder):
                 runner(self, missing, frame_done)
@@ -112,9 +118,28 @@ class Job:
                 sync(folder.joined)
                 folder.joined.replace(self.output)
                 sync(self.output.parent)
+            damaged = folder.damaged(files)
             folder.remove()
+        return damaged
 
     def _left_behind(self) -> str:
         if not self.folder.exists():
             return ""
         return f"Temporary files are in {self.folder}: --resume goes on from them."
+
+
+class _Forecast:
+    """Says once how large the file will be, when its first segment is there."""
+
+    def __init__(self, job: Job, files: list[Path]) -> None:
+        self._job = job
+        self._first = files[0]
+        self._said = len(files) == 1
+
+    def __call__(self) -> None:
+        if self._said or not self._first.exists():
+            return
+        self._said = True
+        job, frames = self._job, self._job.segments[0].frames
+        size = self._first.stat().st_size * job.frames / frames / 1e6
+        say(f"{job.output} will have about {size:.3g} MB and audio, by its first {counted(frames)}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vs_cvrs.cli.folder import JobFolder
 from vs_cvrs.cli.job import Job
 from vs_cvrs.cli.segments import Segment, make_segments
 
@@ -15,15 +16,10 @@ __all__ = ["Local"]
 
 
 class Local:
-    """Makes segments of a clip that is open here. A `Runner`.
-
-    Attributes:
-        damaged: frames of groups that are not as they were sent, in the segments made so far.
-    """
+    """Makes segments of a clip that is open here. A `Runner`."""
 
     def __init__(self, clip: Any) -> None:
         self._clip = clip
-        self.damaged = 0
 
     def __call__(
         self, job: Job, missing: Sequence[Segment], frame_done: Callable[[], None]
@@ -36,8 +32,10 @@ class Local:
             for segment, damaged in make_segments(
                 self._clip, job.encoding, stretch, partial, frame_done
             ):
-                partial(segment).replace(job.segment_file(segment))
-                self.damaged += damaged
+                file = job.segment_file(segment)
+                if damaged:
+                    JobFolder(job.output).note_damage(file, damaged)
+                partial(segment).replace(file)
 
 
 def _stretches(segments: Sequence[Segment]) -> Iterator[list[Segment]]:

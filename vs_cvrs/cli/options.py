@@ -8,9 +8,13 @@ from fractions import Fraction
 from vs_cvrs.cli.running import CliError
 from vs_cvrs.timeline import snap_rate
 
-__all__ = ["parse_factor", "parse_frame", "parse_rate"]
+__all__ = ["parse_factor", "parse_frame", "parse_preset", "parse_rate"]
 
 _MAX_TERM = 2**31 - 1
+_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast", "medium"),
+    *("slow", "slower", "veryslow", "placebo"),
+)
 
 
 def parse_rate(text: str, option: str) -> Fraction:
@@ -19,19 +23,44 @@ def parse_rate(text: str, option: str) -> Fraction:
         rate = _fraction(text, option)
     else:
         try:
-            rate = snap_rate(float(text))
+            value = float(text)
         except ValueError as error:
             raise CliError(
                 f"{option} must be a number or a fraction of numbers, got {text!r}"
             ) from error
+        try:
+            rate = snap_rate(value)
+        except ValueError as error:
+            raise CliError(
+                f"{option} must be at least 0.001 frames per second, and finite, got {text!r}"
+            ) from error
+    if rate <= 0:
+        raise CliError(f"{option} must be greater than 0, got {text!r}")
     if not 0 < rate.numerator <= _MAX_TERM or rate.denominator > _MAX_TERM:
         raise CliError(f"{option} is out of range, got {text!r}")
     return rate
 
 
+def parse_preset(text: str | None, codec: str) -> str | None:
+    """A preset of x264 and x265, which have the same ones.
+
+    Raises:
+        CliError: there is none of that name, or the codec has none.
+    """
+    if text is None:
+        return None
+    if codec == "ffv1":
+        raise CliError("--preset is for x264 and x265; ffv1 has none")
+    if text not in _PRESETS:
+        raise CliError(f"--preset must be one of {', '.join(_PRESETS)}, got {text!r}")
+    return text
+
+
 def parse_factor(text: str, option: str) -> Fraction:
     """Read "2", "5/4" or "2.5", at least 1."""
-    factor = _fraction(text, option).limit_denominator(1000)
+    factor = _fraction(text, option)
+    if abs(factor) <= _MAX_TERM:
+        factor = factor.limit_denominator(1000)
     if not 1 <= factor <= _MAX_TERM:
         raise CliError(f"{option} must be at least 1, got {text!r}")
     return factor

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.stamp import Stamp
-from vs_cvrs.cli.clips import core, frame_array, open_video, to_rgb24
+from vs_cvrs.cli.clips import core, each_frame, frame_array, open_video, to_rgb24
 from vs_cvrs.cli.quality import Quality
 from vs_cvrs.cli.running import console
 from vs_cvrs.cli.tags import Tags, read_tags
@@ -143,9 +143,12 @@ def _look(rgb: Any, numbers: Iterable[int]) -> dict[int, Stamp | None]:
     wanted = [int(n) for n in numbers]
     picked = core.std.Splice([rgb[n] for n in wanted]) if len(wanted) < rgb.num_frames else rgb
     frames = track(
-        picked.frames(close=True), "reading frames", len(wanted), console=console, transient=True
+        each_frame(picked), "reading frames", len(wanted), console=console, transient=True
     )
-    return {n: stamp.read(frame_array(f)) for n, f in zip(wanted, frames, strict=True)}
+    return {
+        n: None if f is None else stamp.read(frame_array(f))
+        for n, f in zip(wanted, frames, strict=True)
+    }
 
 
 def _what_happened(rgb: Any, source_format: Any, tags: Tags) -> str:

@@ -27,6 +27,7 @@ class Recipe:
         part: the file's frames from the first to before the second; None: all.
         rate: what the file's frames are said to have; None: as the file says.
         any_times: as `open_video` takes it.
+        repeated: the source's frames that cannot be decoded; others are shown in their place.
         filter: Downsample or Upsample.
         arguments: of the filter, without the clip.
         format: VapourSynth's number of the YUV format that is encoded.
@@ -41,6 +42,7 @@ class Recipe:
     part: tuple[int, int] | None = None
     rate: Fraction | None = None
     any_times: bool = False
+    repeated: tuple[int, ...] = ()
 
     def clip(self, video: Video | None = None) -> Any:
         """The frames: YUV in BT.709 and limited range, with the filter's properties.
@@ -55,7 +57,7 @@ class Recipe:
         if not hasattr(core, "cvrs"):
             raise CliError("VapourSynth does not find the cvrs plugin; vs-cvrs doctor says more")
         video = video or open_video(self.source, self.constant_rate, any_times=self.any_times)
-        clip, _ = to_rgb24(video.clip, self.unstated)
+        clip, _ = to_rgb24(_without(video.clip, self.repeated), self.unstated)
         if self.part is not None:
             clip = clip[slice(*self.part)]
         if self.rate is not None:
@@ -63,3 +65,16 @@ class Recipe:
             clip = core.std.AssumeFPS(clip, fpsnum=rate.numerator, fpsden=rate.denominator)
         made = getattr(core.cvrs, self.filter)(clip, **self.arguments)
         return core.resize.Bicubic(made, format=self.format, matrix=BT709, range=0)
+
+
+def _without(clip: Any, numbers: tuple[int, ...]) -> Any:
+    """The clip with the frame before each of these, or else the one after it, in its place."""
+    if not numbers:
+        return clip
+    bad = set(numbers)
+    shown = []
+    for n in numbers:
+        before = next((k for k in range(n, -1, -1) if k not in bad), None)
+        after = next((k for k in range(n, clip.num_frames) if k not in bad), n)
+        shown.append(after if before is None else before)
+    return core.std.FreezeFrames(clip, first=numbers, last=numbers, replacement=shown)

@@ -23,6 +23,7 @@ __all__ = [
     "at_interrupt",
     "children",
     "console",
+    "counted",
     "interruptible",
     "say",
     "temporary_folder",
@@ -35,6 +36,11 @@ console = Console(stderr=True, highlight=False)
 def say(text: str) -> None:
     """Print a remark on one line, however long."""
     console.print(text, soft_wrap=True, markup=False)
+
+
+def counted(frames: int) -> str:
+    """A number of frames in words."""
+    return "1 frame" if frames == 1 else f"{frames} frames"
 
 
 class CliError(Exception):

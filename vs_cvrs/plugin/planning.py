@@ -20,7 +20,7 @@ from vs_cvrs.plugin.clip import Clip, Value, check_clip, frame_type
 from vs_cvrs.plugin.depths import downsample_bits, low_rate_type, upsample_bits
 from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.plugin.grouping import length_of, phase_of, timeline_of
-from vs_cvrs.plugin.limits import check_memory
+from vs_cvrs.plugin.limits import MAX_SIDE, check_memory
 from vs_cvrs.plugin.models import check_model, open_model, warnings_of
 from vs_cvrs.plugin.processing import Downsampler, Processor, Upsampler
 from vs_cvrs.plugin.rates import downsample_rate, pair, upsample_rate
@@ -186,6 +186,13 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
     strict = bool(given.number("strict", 0, 1))
     if strict and not stamped:
         raise ValueError("strict=1 needs frames with stamps, and this clip has none to check")
+    asked = (given.factor(), given.rate(), given.scale())
+    sides = (given.number(side, 1, MAX_SIDE) for side in ("width", "height"))
+    if stated is None and not any((*asked, *sides)):
+        raise ValueError(
+            "nothing tells what is to be restored: the clip's first frame has no CVRS properties "
+            "and no stamp, and neither a rate or a factor nor a size is given"
+        )
     return FilterPlan(
         table=table,
         width=width,
