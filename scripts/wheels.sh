@@ -90,7 +90,10 @@ linux() {
         for python in $(pythons); do
             wheel "$python" "$(zig "$machine-linux-gnu.2.28")" "linux-$machine" \
                 ".cpython-$(digits "$python")-$machine-linux-gnu.so"
-            auditwheel repair --plat "manylinux_2_28_$machine" --wheel-dir "$root/dist" "$work"/raw/*.whl
+            # "auto": the names of other machines' platforms are not taken. It finds the oldest glibc.
+            auditwheel repair --plat auto --wheel-dir "$work/audited" "$work"/raw/*.whl
+            ls "$work"/audited/*manylinux*"_2_28_$machine"*.whl >/dev/null
+            mv "$work"/audited/*.whl "$root/dist/"
         done
     done
 }
@@ -186,7 +189,10 @@ if [ "$*" != try ]; then
 fi
 for word; do
     case $word in
-    linux) linux && try_linux ;;
+    linux)
+        linux
+        try_linux
+        ;;
     windows | macos) "$word" ;;
     try) try_linux ;;
     esac

@@ -18,6 +18,7 @@ import doubles
 import numpy as np
 import pytest
 import torch
+import watched
 from conftest import TINY_CONV
 
 from vs_cvrs.checkpoints import zoo
@@ -430,3 +431,19 @@ def test_max_memory_lowers_the_peak() -> None:
     bounded, free = grown(256), grown(4096)
     assert bounded < 0.8 * free
     assert bounded < 256 + 300  # the frames take 265 MiB
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_script_that_asks_for_a_gpu_where_there_is_none(
+    write_script: Callable[[str], Path], vapoursynth_env: dict[str, str]
+) -> None:
+    """The filter before it works on the CPU; the one that cannot be made says why."""
+    script = write_script(
+        "clip = clip_of(pictures(8))\n"
+        "low = vs.core.cvrs.Downsample(clip, fps=15, device='cpu')\n"
+        "vs.core.cvrs.Upsample(low, device='cuda:0').set_output()"
+    )
+    code, _, log = watched.run(["vspipe", "--info", str(script), "-"], vapoursynth_env)
+    assert code != 0
+    said = "Upsample: device cuda:0 is asked for, but PyTorch finds no CUDA device here"
+    assert said in log

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import torch
@@ -70,7 +72,9 @@ def _free_of_system() -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
         kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
         return kilobytes << 10
-    except (OSError, StopIteration):  # not Linux
+    except (OSError, StopIteration):
+        if sys.platform == "linux":
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         import psutil
 
         return int(psutil.virtual_memory().available)

@@ -173,23 +173,29 @@ class Session:
         left = max(limit // 2, limit - 2 * 4 * (source.size + target.size))
         finite = self._transfer.allocate(1)
 
-        def begin() -> tuple[Tensor, list[Stored]]:
+        # Out here, so that an error lets go of none before the device has settled.
+        stored: list[Stored] = []
+
+        def begin() -> Tensor:
             with bounded_memory(left):
                 loaded = self._transfer.load(source)
                 made = work(_to_model(loaded, source_bits))
             flag = torch.isfinite(made.sum()).to(torch.uint8).view(1)
             frames = _from_model(made, target.dtype, target_bits)
-            return loaded, [
-                self._transfer.store(flag, finite),
-                self._transfer.store(frames, target),
-            ]
+            stored.append(self._transfer.store(flag, finite))
+            stored.append(self._transfer.store(frames, target))
+            return loaded
 
         def run() -> None:
             # The worker goes on with another group while this thread waits for this one.
             with self._turns:
-                loaded, stored = self._run(begin)
-                for copy in stored:
-                    copy.wait()
+                try:
+                    loaded = self._run(begin)
+                    for copy in stored:
+                        copy.wait()
+                except BaseException:
+                    self._transfer.settle()
+                    raise
                 del loaded  # not earlier: the device was reading it
 
         self._guard(f"a group of {count} frames of {width}x{height}", run)

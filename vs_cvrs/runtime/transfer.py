@@ -6,6 +6,7 @@ A transfer hands out host memory for group buffers, and moves groups of frames a
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 from types import ModuleType
@@ -53,6 +54,13 @@ class Transfer(Protocol):
     def store(self, frames: Tensor, target: npt.NDArray[Any]) -> Stored:
         """Begin to copy a tensor on the device into an array of its shape and type."""
 
+    def settle(self) -> None:
+        """After an error: return when nothing that was begun is under way any more.
+
+        Copies go on by themselves; host memory that one of them still writes to must not be given
+        to another group.
+        """
+
     def release_memory(self) -> None:
         """Give memory that is held for reuse back to the device, after it ran out."""
 
@@ -78,6 +86,9 @@ class CpuTransfer:
         torch.from_numpy(target).copy_(frames)
         return _Done()
 
+    def settle(self) -> None:
+        pass  # every copy is done when it was begun
+
     def release_memory(self) -> None:
         pass  # the CPU allocator holds nothing back
 
@@ -100,7 +111,7 @@ class CudaTransfer:
     CuPy arrays become torch tensors, and the other way round, by DLPack without a copy. PyTorch
     computes on its own current stream. The DLPack exchange makes the consumer's stream wait for the
     producer's, so that copies and computation are ordered on the device and not by the host: one
-    group can come and another go while a third is computed.
+    group can come and another go while a third is computed. Why this order is right: docs/gpu.md.
 
     Raises:
         RuntimeError: CuPy is absent.
@@ -133,6 +144,12 @@ class CudaTransfer:
             event = self._cupy.cuda.Event(block=True, disable_timing=True)
             event.record(self._to_host)
         return _CudaStored(event, on_device)
+
+    def settle(self) -> None:
+        # All streams, PyTorch's among them. A device that is broken says so here too, and the
+        # error before this one says more.
+        with contextlib.suppress(Exception):
+            self._cupy_device.synchronize()
 
     def release_memory(self) -> None:
         with self._cupy_device:
