@@ -51,7 +51,9 @@ make_sdist() {
 # zig TARGET: prints the path of a C++ compiler for that machine, by zig's name of it.
 zig() {
     local wrapper=$work/tools/bin/c++-$1
-    printf '#!/bin/sh\nexec "%s" -m ziglang c++ -target %s "$@"\n' "$work/tools/bin/python" "$1" >"$wrapper"
+    # zig 0.17 crashes where it links bundles for macOS; libraries load just as well.
+    printf '#!/bin/bash\nexec "%s" -m ziglang c++ -target %s "${@/#-bundle/-dynamiclib}"\n' \
+        "$work/tools/bin/python" "$1" >"$wrapper"
     chmod +x "$wrapper"
     printf '%s\n' "$wrapper"
 }
