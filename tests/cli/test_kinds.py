@@ -99,7 +99,10 @@ KINDS: dict[str, Kind] = {
     "full range": Kind([*PICTURES, *X264, "-pix_fmt", "yuvj420p"], unsaid=["not kept"]),
     "unstated matrix": Kind([*PICTURES, *X264], said=["BT.601 (by its size)"]),
     "rotated": Kind(
-        [*PICTURES, *X264, "-metadata:s:v", "rotate=90"], name="in.mp4", unsaid=["not kept"]
+        ["-noautorotate", "-display_rotation", "90", *PICTURES, *X264],
+        name="in.mp4",
+        unsaid=["not kept"],
+        size=(48, 64),
     ),
     "odd": Kind([*PICTURES, "-vf", "format=yuv444p,crop=63:45", "-c:v", "ffv1"], size=(63, 45)),
     "portrait": Kind([*PICTURES, "-vf", "crop=36:48", *X264], size=(36, 48)),
