@@ -338,6 +338,16 @@ def test_the_size_is_foretold(source: Path, tiny_model: Path, low: Path, tmp_pat
     assert float(told[1]) * 1e6 == pytest.approx(silent.stat().st_size, rel=0.25)
 
 
+def test_quiet_only_when_asked(source: Path, tiny_model: Path, tmp_path: Path) -> None:
+    low, out = tmp_path / "low.mkv", tmp_path / "out.mkv"
+    words = ["--model", tiny_model]
+    assert commands.run("encode", source, low, *words, "--quiet").stderr == ""
+    assert commands.run("decode", low, out, *words, "--quiet").stderr == ""
+    said = commands.run("decode", low, out, *words, "--quiet", code=1).stderr
+    assert "exists; --overwrite replaces it" in said
+    assert "75 frames" in commands.run("decode", low, out, *words, "--overwrite").stderr
+
+
 def test_help_has_a_short_name() -> None:
     assert "encode" in commands.run("-h").stdout
     assert "--constant-rate" in commands.run("encode", "-h").stdout

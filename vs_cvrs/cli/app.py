@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from vs_cvrs import __version__
-from vs_cvrs.cli.running import CliError, interruptible
+from vs_cvrs.cli.running import CliError, console, interruptible
 from vs_cvrs.programs.system import reader_left
 
 __all__ = ["main"]
@@ -85,6 +85,7 @@ Segment = Annotated[
     int, typer.Option("--segment", help="Frames that an interruption can cost.", min=1)
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from an interrupted run.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT, begin again.")]
 Frames = 480
 
@@ -130,6 +131,7 @@ def encode(
     segment: Segment = Frames,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Lower a video's rate and hide its motion: IN becomes OUT, a lossless Matroska file.
 
@@ -158,6 +160,7 @@ def encode(
             resume=resume,
             overwrite=overwrite,
         )
+        console.quiet = quiet
         coding.encode(source, output, options)
 
     _do("encode", work)
@@ -178,6 +181,7 @@ def decode(
     segment: Segment = Frames,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Restore the video that encode was given: frames, rate, size and audio.
 
@@ -198,6 +202,7 @@ def decode(
             resume=resume,
             overwrite=overwrite,
         )
+        console.quiet = quiet
         coding.decode(source, output, options)
 
     _do("decode", work)
