@@ -192,6 +192,12 @@ def test_bundled_configurations_are_valid() -> None:
         assert parameters == pytest.approx(PARAMETERS[config.name], rel=0.02)
 
 
+def test_what_training_goes_on_from_fits_its_configuration() -> None:
+    config = load_config(TRAIN.parents[1] / "vs_cvrs" / "training" / "configs" / "lite-any.yaml")
+    start = checkpoint.load(TRAIN.parent / "starts" / "lite-any.safetensors").model
+    assert start.options == build(config.architecture, config.options).options
+
+
 @pytest.mark.parametrize("train", ["rescaler", "imsm", "joint"])
 def test_a_stage_trains_what_it_names(config: Path, tmp_path: Path, train: str) -> None:
     settings = yaml.safe_load(config.read_text())
