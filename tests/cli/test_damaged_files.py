@@ -62,6 +62,7 @@ def test_low_rate_frames_that_cannot_be_decoded(
         monkeypatch.setattr(module, "open_video", open_holed)
     found = probing.probe(low, every=True)
     assert (found.state, found.looked_at, found.good) == (probing.State.ALTERED, 38, 37)
+    assert "1 of 38 frames are not as they were sent; 1 of them cannot be" in found.because
     out = tmp_path / "out.mkv"
     said = commands.run("decode", low, out, "--model", tiny_model, "--segment", 10).stderr
     assert f"warning: 1 frame of {low} cannot be decoded (first: 13)" in said

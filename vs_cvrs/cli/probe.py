@@ -103,7 +103,7 @@ def probe(path: Path, every: bool = False) -> Finding:
         why = f"frames of {rgb.width}x{rgb.height} are too small to carry a stamp"
         return Finding(State.UNKNOWN, why, 0, 0, None, tags)
     numbers = range(total) if every else np.unique(np.linspace(0, total - 1, _SAMPLES).astype(int))
-    found = _look(rgb, numbers)
+    found, lost = _look(rgb, numbers)
     good = {n: s for n, s in found.items() if s is not None}
     looked_at = len(found)
     if not good:
@@ -118,6 +118,8 @@ def probe(path: Path, every: bool = False) -> Finding:
     first = replace(some, index=offset) if offset >= 0 else some
     if len(good) < looked_at:
         why = f"{looked_at - len(good)} of {looked_at} frames are not as they were sent"
+        if lost:
+            why += f"; {lost} of them cannot be decoded"
         return Finding(State.ALTERED, why, looked_at, len(good), first, tags, stamps)
     consistent = all(s.index - n == offset and s.same_clip(some) for n, s in good.items())
     if not consistent or offset < 0:
@@ -139,16 +141,19 @@ def probe(path: Path, every: bool = False) -> Finding:
     return Finding(State.INTACT, why, looked_at, len(good), first, tags, stamps)
 
 
-def _look(rgb: Any, numbers: Iterable[int]) -> dict[int, Stamp | None]:
+def _look(rgb: Any, numbers: Iterable[int]) -> tuple[dict[int, Stamp | None], int]:
+    """The stamps of these frames, and how many of them cannot be decoded."""
     wanted = [int(n) for n in numbers]
     picked = core.std.Splice([rgb[n] for n in wanted]) if len(wanted) < rgb.num_frames else rgb
     frames = track(
         each_frame(picked), "reading frames", len(wanted), console=console, transient=True
     )
-    return {
-        n: None if f is None else stamp.read(frame_array(f))
-        for n, f in zip(wanted, frames, strict=True)
-    }
+    found: dict[int, Stamp | None] = {}
+    lost = 0
+    for n, frame in zip(wanted, frames, strict=True):
+        lost += frame is None
+        found[n] = None if frame is None else stamp.read(frame_array(frame))
+    return found, lost
 
 
 def _what_happened(rgb: Any, source_format: Any, tags: Tags) -> str:
