@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.stamp import Mode, Sent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -193,6 +194,12 @@ def test_any_stamps(nearest_model: Path) -> None:
             "length": words,
             "group_length": words,
             "index": words,
+            "sent": st.builds(
+                Sent,
+                mode=st.sampled_from(Mode),
+                black=st.integers(0, 99),
+                white=st.integers(99, 255),
+            ),
         },
     )
     ended = {"frames": 0, "sentence": 0}

@@ -136,6 +136,26 @@ def test_drawn_graphics_get_room_to_hide_in() -> None:
     assert gain[0] > gain[1] + 5
 
 
+@pytest.mark.parametrize(("headroom", "black"), [(0, 0), (15, 0), (40, 32)])
+def test_headroom_is_the_users_choice(headroom: int, black: int) -> None:
+    source = clip_of(MATERIAL["gif"][:8])
+    low = core.cvrs.Downsample(source, factor_num=2, check=1, headroom=headroom, device="cpu")
+    assert [s.black for s in sent_in(low)] == [black]
+    assert [s.white for s in sent_in(low)] == [255 - black]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"check": 1, "headroom": 65}, "headroom must be 0 to 64, got 65"),
+        ({"headroom": 16}, "headroom is for check=1"),
+    ],
+)
+def test_headroom_out_of_place(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(vs.Error, match=f"Downsample: {message}"):
+        core.cvrs.Downsample(clip_of(pictures(4)), factor_num=2, **arguments)
+
+
 def test_footage_is_sent_as_ever() -> None:
     source = clip_of(panned(16, 64, 48))
     checked, plain = (

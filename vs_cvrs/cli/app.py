@@ -125,6 +125,10 @@ def encode(
     check: Annotated[
         bool, typer.Option(help="Restore every group, and send it as it comes back best.")
     ] = True,
+    headroom: Annotated[
+        int | None,
+        typer.Option(help="Levels by which black and white may move where it helps: 0 to 64."),
+    ] = None,
     min_psnr: Annotated[
         float | None, typer.Option(help="Fail where a group comes back at less (dB).", min=0)
     ] = None,
@@ -155,6 +159,7 @@ def encode(
             constant_rate=constant_rate,
             progressive=progressive,
             check=check,
+            headroom=headroom,
             min_psnr=min_psnr,
             segment=segment,
             resume=resume,

@@ -34,7 +34,7 @@ from vs_cvrs.cli.job import Job, Runner
 from vs_cvrs.cli.joining import Audio, check_audio
 from vs_cvrs.cli.local import Local
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_preset, parse_rate
-from vs_cvrs.cli.quality import Quality
+from vs_cvrs.cli.quality import say_what_comes_back
 from vs_cvrs.cli.recipes import BT709, Recipe
 from vs_cvrs.cli.running import CliError, console, counted, say
 from vs_cvrs.cli.segments import Encoding
@@ -66,6 +66,7 @@ class EncodeOptions:
     constant_rate: str | None
     progressive: bool
     check: bool
+    headroom: int | None
     min_psnr: float | None
     segment: int
     resume: bool
@@ -112,7 +113,8 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
     recipe = Recipe(
         source=source.resolve(),
         filter="Downsample",
-        arguments={"model": options.model, "device": options.device, "check": int(options.check)}
+        arguments={"model": options.model, "device": options.device}
+        | _check_arguments(options)
         | lowering,
         format=int(vs.YUV444P10),
         constant_rate=constant_rate,
@@ -152,7 +154,11 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         audio=Audio(source, video.start + float(begin / rate), stop),
         tags=tags.as_dict(),
         identity=_identity(
-            "encode", source, encoding, tags, [begin, end, options.constant_rate, options.check]
+            "encode",
+            source,
+            encoding,
+            tags,
+            [begin, end, options.constant_rate, options.check, options.headroom],
         ),
         segment=options.segment,
     )
@@ -163,23 +169,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         f"with model {tags.model}; {output.stat().st_size / 1e6:.1f} MB"
     )
     if options.check:
-        _say_what_comes_back(output, first.rate, begin, options.min_psnr)
-
-
-def _say_what_comes_back(
-    output: Path, rate: Fraction | None, begin: int, least: float | None
-) -> None:
-    """Say it, or raise CliError where it is too little."""
-    quality = Quality.read(output)
-    if quality is None:
-        say("encode: the frames are too small for stamps, so nothing is known of what comes back")
-    elif least is not None and quality.lowest[0][1] < least:
-        raise CliError(
-            f"{output} is whole, but not all of it comes back at --min-psnr {least:g}: "
-            f"{quality.places(rate, begin)}"
-        )
-    else:
-        say(f"{output}: comes back at {quality.sentence(rate, begin)}")
+        say_what_comes_back(output, first.rate, begin, options.min_psnr)
 
 
 def decode(source: Path, output: Path, options: DecodeOptions) -> None:
@@ -285,6 +275,11 @@ def _part(video: Video, rate: Fraction, options: EncodeOptions) -> tuple[int, in
             f"from {begin} to {end} of a video of {counted(total)}"
         )
     return begin, end
+
+
+def _check_arguments(options: EncodeOptions) -> dict[str, int]:
+    headroom = {} if options.headroom is None else {"headroom": options.headroom}
+    return {"check": int(options.check)} | headroom
 
 
 def _rate_arguments(options: EncodeOptions, rate: Fraction) -> dict[str, Any]:

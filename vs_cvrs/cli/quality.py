@@ -15,10 +15,10 @@ from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.stamp import Mode, Stamp, psnr_of
 from vs_cvrs.cli.clips import core, frame_array, open_video, to_rgb24
 from vs_cvrs.cli.recipes import BT709
-from vs_cvrs.cli.running import console
+from vs_cvrs.cli.running import CliError, console, say
 from vs_cvrs.timeline import Timeline
 
-__all__ = ["Quality", "time_code"]
+__all__ = ["Quality", "say_what_comes_back", "time_code"]
 
 _WORST = 3
 
@@ -113,6 +113,29 @@ class Quality:
         return "lowest " + ", ".join(
             f"{_decibels(psnr)} at {time_code(begin + frame, rate)}" for frame, psnr in self.lowest
         )
+
+
+def say_what_comes_back(
+    output: Path, rate: Fraction | None, begin: int, least: float | None
+) -> None:
+    """Say what of a file that was just made comes back.
+
+    Args:
+        output: the file.
+        rate: of the restored frames.
+        begin: the source's frame that is the clip's first.
+        least: dB; raise CliError where a group comes back at less.
+    """
+    quality = Quality.read(output)
+    if quality is None:
+        say("encode: the frames are too small for stamps, so nothing is known of what comes back")
+    elif least is not None and quality.lowest[0][1] < least:
+        raise CliError(
+            f"{output} is whole, but not all of it comes back at --min-psnr {least:g}: "
+            f"{quality.places(rate, begin)}"
+        )
+    else:
+        say(f"{output}: comes back at {quality.sentence(rate, begin)}")
 
 
 def time_code(frame: int, rate: Fraction | None) -> str:

@@ -24,6 +24,7 @@ from vs_cvrs.plugin.limits import MAX_SIDE, check_memory
 from vs_cvrs.plugin.models import check_model, open_model, warnings_of
 from vs_cvrs.plugin.processing import Downsampler, Processor, Upsampler
 from vs_cvrs.plugin.rates import downsample_rate, pair, upsample_rate
+from vs_cvrs.plugin.selfcheck import MAX_HEADROOM
 from vs_cvrs.plugin.sizes import downsample_size, upsample_size
 from vs_cvrs.plugin.statements import PROPERTIES_VERSION, Stated
 from vs_cvrs.runtime.transfer import cupy_version
@@ -119,6 +120,11 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
     source = frame_type(clip)
     output = low_rate_type(downsample_bits(clip, given), low_height, low_width)
     check = bool(given.number("check", 0, 1))
+    headroom = given.number("headroom", 0, MAX_HEADROOM)
+    if headroom is None:
+        headroom = MAX_HEADROOM
+    elif not check:
+        raise ValueError("headroom is for check=1, which finds out where it helps")
     check_memory(session, table, source, output, restored=check)
     high_rate = pair(clip.rate)
     mark: Stamp | None = None
@@ -141,7 +147,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
         bits=output.bits,
         rate=pair(low_rate),
         duration_factor=pair(ratio),
-        processor=Downsampler(session, source, output, table, timeline, mark, check),
+        processor=Downsampler(session, source, output, table, timeline, mark, check, headroom),
         properties={
             "CVRSVersion": PROPERTIES_VERSION,
             "CVRSFactorNum": ratio.numerator,

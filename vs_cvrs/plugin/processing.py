@@ -67,11 +67,13 @@ class Downsampler(Processor):
         timeline: the grouping.
         stamp: that of frame 0, None for frames without stamps.
         check: whether groups are restored and compared with their source.
+        headroom: levels by which black and white may move where that helps.
     """
 
     timeline: Timeline
     stamp: Stamp | None
     check: bool
+    headroom: int
     _check: SelfCheck = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class Downsampler(Processor):
             self.output,
             self.table,
             self.timeline,
+            self.headroom,
             self._mark if self.stamp is not None else None,
         )
 

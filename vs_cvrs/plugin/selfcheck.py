@@ -27,7 +27,7 @@ from vs_cvrs.plugin.interpolation import interpolate, reduce
 from vs_cvrs.runtime.session import FULL_SPAN, Frames, Session
 from vs_cvrs.timeline import GroupTable, Timeline
 
-__all__ = ["Outcome", "SelfCheck"]
+__all__ = ["MAX_HEADROOM", "Outcome", "SelfCheck"]
 
 _GOOD = 35.0
 """dB from which on no room is made at the ends of the range."""
@@ -35,7 +35,10 @@ _GOOD = 35.0
 _INVISIBLE = 55.0
 """dB from which on nothing is gained by hiding: rounding to 8 bits alone leaves 59."""
 
-_SPANS = ((16, 239), (32, 223), (48, 207), (64, 191))
+MAX_HEADROOM = 64
+"""Levels of 8 bits by which black and white may move inwards. More brought nothing."""
+
+_STEP = 16
 _WORTH = 0.5
 """dB that each step inwards must bring."""
 
@@ -80,6 +83,7 @@ class SelfCheck:
         session: sender's and receiver's model.
         source, output: types of the source's and the low-rate frames.
         table, timeline: the grouping, of Downsample.
+        headroom: levels by which black and white may move, up to `MAX_HEADROOM`.
         stamp: puts stamps into the low-rate frames of a group, from which the receiver knows how it
             was sent. None: there are none, and all groups are hidden as they are.
     """
@@ -89,6 +93,7 @@ class SelfCheck:
     output: FrameType
     table: GroupTable
     timeline: Timeline
+    headroom: int
     stamp: Callable[[int, Frames, Sent], None] | None
     _memory: npt.NDArray[np.uint8] = field(init=False)
 
@@ -136,7 +141,8 @@ class SelfCheck:
         if best.ends < _ENDS_SHARE:
             return span, best
         tried = np.empty_like(low)
-        for candidate in _SPANS:
+        for levels in range(_STEP, self.headroom + 1, _STEP):
+            candidate = (levels, 255 - levels)
             if best.psnr >= _GOOD:
                 break
             found = self._hide(group, source, tried, restored, candidate)
