@@ -88,14 +88,13 @@ digits() {
 
 linux() {
     local python machine
-    for machine in x86_64 aarch64; do
+    for machine in aarch64 x86_64; do
         for python in $(pythons); do
             wheel "$python" "$(zig "$machine-linux-gnu.2.28")" "linux-$machine" \
                 ".cpython-$(digits "$python")-$machine-linux-gnu.so"
             # "auto": the names of other machines' platforms are not taken. It finds the oldest glibc.
             auditwheel repair --plat auto --wheel-dir "$work/audited" "$work"/raw/*.whl
-            ls "$work"/audited/*manylinux*"_2_28_$machine"*.whl >/dev/null
-            mv "$work"/audited/*.whl "$root/dist/"
+            mv "$work"/audited/*manylinux*"$machine"*.whl "$root/dist/"
         done
     done
 }
