@@ -155,8 +155,7 @@ class PythonProcessor final : public Processor {
             const py::object verdict =
                 processor_->attr("process")(group, array(source), source_frames, array(output), output_frames);
             return Verdict{verdict.attr("intact").cast<std::optional<bool>>(),
-                           verdict.attr("warning").cast<std::string>(),
-                           verdict.attr("properties").cast<Values>()};
+                           verdict.attr("warning").cast<std::string>(), verdict.attr("properties").cast<Values>()};
         });
     }
 
