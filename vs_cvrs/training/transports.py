@@ -220,8 +220,8 @@ def _inverse_dct(coefficients: Tensor) -> Tensor:
 def bits(frames: Tensor, quantiser: float) -> Tensor:
     """An estimate of the bits that low-rate frames take, per pixel; shape (batch,).
 
-    ``log2(1 + |c| / step)`` over the block transforms of each frame's luma and its difference to the
-    one before (the smaller of both sums), after Guleryuz et al., equation 4. Without temporal
+    ``log2(1 + |c| / step)`` over the block transforms of each frame's luma and its difference to
+    the one before (the smaller of both sums), after Guleryuz et al., equation 4. Without temporal
     differences an estimate is blind to what hidden motion costs.
 
     Args:
