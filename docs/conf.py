@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -56,6 +57,17 @@ def _point_to_pages(_: Sphinx, path: Path, page: str, text: list[str]) -> None:
     text[0] = text[0].replace("[LICENSE](LICENSE)", "LICENSE")
 
 
+def _name_each(_: Sphinx, *about: object) -> None:
+    """Give "width, height: ..." in a docstring a line for each name, as napoleon wants it."""
+    lines = about[-1]
+    assert isinstance(lines, list)
+    for i in reversed(range(len(lines))):
+        if together := re.fullmatch(r"( +)(\w+(?:, \w+)+): (.*)", lines[i]):
+            space, names, text = together.groups()
+            lines[i : i + 1] = [f"{space}{name}: {text}" for name in names.split(", ")]
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", _name_each, priority=400)  # before napoleon
     app.connect("include-read", _point_to_pages)
