@@ -53,6 +53,11 @@ def clip_of(frames: Array, fps: tuple[int, int] = (30, 1)) -> Any:
     return core.std.ModifyFrame(blank, blank, fill)
 
 
+def forget(clip: Any) -> Any:
+    """The clip as it comes from a file: without its frame properties."""
+    return core.std.RemoveFrameProps(clip)
+
+
 def array_of(frame: Any) -> Array:
     """(3, height, width) of a frame."""
     return np.stack([np.asarray(frame[plane]) for plane in range(3)])

@@ -12,6 +12,7 @@ import doubles
 import pytest
 import torch
 import watched
+from clips import core
 
 from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model import build
@@ -61,6 +62,18 @@ def save_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def nearest_model(save_model: Callable[..., Path]) -> Path:
     return save_model("nearest", {}, name="nearest")
+
+
+@pytest.fixture
+def down(nearest_model: Path) -> Callable[..., Any]:
+    """Downsample with the nearest model."""
+    return lambda clip, **kw: core.cvrs.Downsample(clip, model=str(nearest_model), **kw)
+
+
+@pytest.fixture
+def up(nearest_model: Path) -> Callable[..., Any]:
+    """Upsample with the nearest model."""
+    return lambda clip, **kw: core.cvrs.Upsample(clip, model=str(nearest_model), **kw)
 
 
 @pytest.fixture(scope="session")

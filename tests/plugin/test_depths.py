@@ -9,29 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import vapoursynth as vs
-from clips import clip_of, core, frames_of, pictures
+from clips import clip_of, core, forget, frames_of, pictures
 
 Filter = Callable[..., Any]
-
-
-@pytest.fixture
-def down(nearest_model: Path) -> Filter:
-    return lambda clip, **kw: core.cvrs.Downsample(clip, model=str(nearest_model), **kw)
-
-
-@pytest.fixture
-def up(nearest_model: Path) -> Filter:
-    return lambda clip, **kw: core.cvrs.Upsample(clip, model=str(nearest_model), **kw)
 
 
 def deep(count: int, form: int = vs.RGB30) -> Any:
     """A clip of levels that 8 bits do not have."""
     clip = core.resize.Point(clip_of(pictures(count)), format=vs.RGBS)
     return core.resize.Point(core.std.Expr(clip, "x 0.87 * 0.01 +"), format=form)
-
-
-def forget(clip: Any) -> Any:
-    return core.std.RemoveFrameProps(clip)
 
 
 def intact(clip: Any) -> set[int]:

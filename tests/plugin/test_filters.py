@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import vapoursynth as vs
-from clips import array_of, clip_of, core, frames_of, pictures
+from clips import array_of, clip_of, core, forget, frames_of, pictures
 
 from vs_cvrs import __version__
 from vs_cvrs.checkpoints import zoo
@@ -36,11 +36,6 @@ def down(nearest_model: Path) -> Callable[..., Any]:
 def up(nearest_model: Path) -> Callable[..., Any]:
     model = str(nearest_model)
     return lambda clip, **kw: core.cvrs.Upsample(clip, model=model, **({"stamp": 0} | kw))
-
-
-def forget(clip: Any) -> Any:
-    """The clip as it comes from a file: without its frame properties."""
-    return core.std.RemoveFrameProps(clip)
 
 
 def nearest(begin: int, end: int, count: int) -> list[int]:

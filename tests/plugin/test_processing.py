@@ -10,21 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import vapoursynth as vs
-from clips import clip_of, core, frames_of, pictures
+from clips import clip_of, core, forget, frames_of, pictures
 
 from vs_cvrs.carrier.levels import to_levels
 
 Filter = Callable[..., Any]
-
-
-@pytest.fixture
-def down(nearest_model: Path) -> Filter:
-    return lambda clip, **kw: core.cvrs.Downsample(clip, model=str(nearest_model), **kw)
-
-
-@pytest.fixture
-def up(nearest_model: Path) -> Filter:
-    return lambda clip, **kw: core.cvrs.Upsample(clip, model=str(nearest_model), **kw)
 
 
 @pytest.fixture
@@ -39,11 +29,6 @@ def warnings() -> Iterator[list[str]]:
     handler = core.add_log_handler(handle)
     yield found
     core.remove_log_handler(handler)
-
-
-def forget(clip: Any) -> Any:
-    """The clip as it comes from a file: without its frame properties."""
-    return core.std.RemoveFrameProps(clip)
 
 
 def damage(clip: Any, frame: int) -> Any:
