@@ -50,7 +50,7 @@ def test_the_readme_is_short() -> None:
 @pytest.mark.parametrize("name", ["Downsample", "Upsample"])
 def test_signatures(name: str) -> None:
     text = (DOCS / "scripts.md").read_text()
-    stated = re.search(rf"core\.cvrs\.{name}\((clip,[^)]*)\)", text)
+    stated = re.search(rf"core\.cvrs\.{name}\((clip, float[^)]*)\)", text)
     assert stated
     names = [word.split()[-1] for word in stated[1].split(",")]
     signature = getattr(core.cvrs, name).signature
