@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from test_rescaler import CONV, VARIANTS
+from rescalers import CONV, VARIANTS
 from torch import Tensor
 
 from vs_cvrs.model import build
