@@ -132,6 +132,21 @@ std::shared_ptr<py::object> share(py::object object) {
             }};
 }
 
+py::object &object_of(const std::shared_ptr<void> &shared) { return *static_cast<py::object *>(shared.get()); }
+
+// A vs_cvrs.plugin.alignment.Unit.
+Unit to_unit(const py::object &found) {
+    const auto frames = [&found](const char *field) { return found.attr(field).cast<std::vector<std::int64_t>>(); };
+    Unit unit;
+    unit.output_begin = found.attr("output").attr("start").cast<std::int64_t>();
+    unit.sources = frames("sources");
+    unit.made = found.attr("made").cast<std::int64_t>();
+    unit.shown = frames("shown");
+    unit.nearest = frames("nearest");
+    unit.found = share(found);
+    return unit;
+}
+
 class PythonProcessor final : public Processor {
   public:
     explicit PythonProcessor(py::object processor) : processor_(share(std::move(processor))) {}
@@ -146,14 +161,23 @@ class PythonProcessor final : public Processor {
         });
     }
 
-    Verdict process(std::int64_t group, const Memory &source, std::int64_t source_frames, const Memory &output,
-                    std::int64_t output_frames) override {
+    Placement place(std::int64_t output, std::int64_t first, const Memory &frames, std::int64_t count) override {
         return with_python([&] {
-            const auto array = [](const Memory &memory) -> py::object & {
-                return *static_cast<py::object *>(memory.owner.get());
-            };
+            const py::tuple said = processor_->attr("place")(output, first, object_of(frames.owner), count);
+            Placement placed;
+            placed.look = {said[1].cast<std::int64_t>(), said[2].cast<std::int64_t>()};
+            if (!said[0].is_none())
+                placed.unit = to_unit(said[0]);
+            return placed;
+        });
+    }
+
+    Verdict process(const Unit &unit, const Memory &source, const Memory &output) override {
+        return with_python([&] {
+            const py::object found = unit.found ? object_of(unit.found) : py::none();
             const py::object verdict =
-                processor_->attr("process")(group, array(source), source_frames, array(output), output_frames);
+                processor_->attr("process")(unit.output_begin, found, object_of(source.owner), unit.sources.size(),
+                                            object_of(output.owner), unit.made);
             return Verdict{verdict.attr("intact").cast<std::optional<bool>>(),
                            verdict.attr("warning").cast<std::string>(), verdict.attr("properties").cast<Values>()};
         });
@@ -186,14 +210,20 @@ void close_gate_at_exit() {
 
 } // namespace
 
-FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments, const Values &properties,
-                       const std::vector<std::byte> &first_frame) {
+FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments,
+                       const ReadFrame &read_frame) {
     return with_python([&] {
         close_gate_at_exit();
-        const py::object plan =
-            py::module_::import("vs_cvrs.plugin.planning")
-                .attr("plan")(name, to_dict(clip), to_dict(arguments), to_dict(properties),
-                              py::bytes(reinterpret_cast<const char *>(first_frame.data()), first_frame.size()));
+        const py::cpp_function read([&read_frame](int index) {
+            const FrameContents contents = [&] {
+                const py::gil_scoped_release release; // the frame may need Python in another thread
+                return read_frame(index);
+            }();
+            const auto *const samples = reinterpret_cast<const char *>(contents.samples.data());
+            return py::make_tuple(to_dict(contents.properties), py::bytes(samples, contents.samples.size()));
+        });
+        const py::object plan = py::module_::import("vs_cvrs.plugin.planning")
+                                    .attr("plan")(name, to_dict(clip), to_dict(arguments), read);
         const py::object table = plan.attr("table");
         const auto indices = [&table](const char *field) {
             const auto array = py::array_t<std::int64_t, py::array::c_style>(table.attr(field));
@@ -202,8 +232,11 @@ FilterPlan plan_filter(const std::string &name, const Values &clip, const Values
         const auto frames = [&table](const char *field) { return table.attr(field).cast<std::int64_t>(); };
         FilterPlan result;
         result.table = {indices("source_begin"), indices("output_begin"), indices("nearest_source"),
-                        frames("source_head"),   frames("source_tail"),   frames("output_head"),
-                        frames("output_tail")};
+                        frames("source_head"),   frames("output_head"),   frames("source_frames"),
+                        frames("output_frames"), frames("source_end"),    frames("output_end")};
+        std::tie(result.largest_source, result.largest_output) =
+            plan.attr("largest").cast<std::pair<std::int64_t, std::int64_t>>();
+        result.aligns = plan.attr("aligns").cast<bool>();
         result.width = plan.attr("width").cast<int>();
         result.height = plan.attr("height").cast<int>();
         result.is_float = plan.attr("is_float").cast<bool>();
@@ -228,13 +261,6 @@ Versions versions() {
             result.emplace_back(item.first.cast<std::string>(), item.second.cast<std::vector<std::string>>());
         return result;
     });
-}
-
-GilPause::GilPause() : state_(Py_IsInitialized() && PyGILState_Check() ? PyEval_SaveThread() : nullptr) {}
-
-GilPause::~GilPause() {
-    if (state_)
-        PyEval_RestoreThread(static_cast<PyThreadState *>(state_));
 }
 
 } // namespace cvrs

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -30,28 +31,27 @@ struct FilterPlan {
     Values properties;             // written to every output frame
     std::string index_property;    // written as the frame's number, when not empty
     std::int64_t first_index = -1; // CVRSIndex that source frame 0 has; -1: not checked
+    std::int64_t largest_source = 0; // frames of the largest group, before and after the filter
+    std::int64_t largest_output = 0;
+    bool aligns = false; // the processor says where each group is
     std::vector<std::string> warnings;
     std::unique_ptr<Processor> processor;
 };
 
-// `first_frame` holds the samples of the clip's first frame, plane after plane, or nothing.
-FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments, const Values &properties,
-                       const std::vector<std::byte> &first_frame);
+// A frame of the source clip: its CVRS properties, and its samples, plane after plane, where it has
+// three planes of the same size.
+struct FrameContents {
+    Values properties;
+    std::vector<std::byte> samples;
+};
+using ReadFrame = std::function<FrameContents(int index)>;
+
+// `read_frame` is called without the GIL, while the plan is made.
+FilterPlan plan_filter(const std::string &name, const Values &clip, const Values &arguments,
+                       const ReadFrame &read_frame);
 
 // Names and values for core.cvrs.Version().
 using Versions = std::vector<std::pair<std::string, std::vector<std::string>>>;
 Versions versions();
-
-// Lets go of the GIL for its lifetime if this thread holds it: while waiting for frames.
-class GilPause {
-  public:
-    GilPause();
-    ~GilPause();
-    GilPause(const GilPause &) = delete;
-    GilPause &operator=(const GilPause &) = delete;
-
-  private:
-    void *state_;
-};
 
 } // namespace cvrs

@@ -59,25 +59,27 @@ BufferRing::Lease::~Lease() {
 
 const Memory &BufferRing::Lease::memory() const { return ring_->slots_[slot_].memory; }
 
-GroupCache::Entries::iterator GroupCache::locate(std::int64_t group) {
-    return std::find_if(entries_.begin(), entries_.end(), [group](const auto &entry) { return entry.first == group; });
+GroupCache::Entries::iterator GroupCache::locate(std::int64_t output) {
+    return std::find_if(entries_.begin(), entries_.end(), [output](const auto &entry) {
+        return entry.first <= output && output - entry.first < static_cast<std::int64_t>(entry.second->size());
+    });
 }
 
-GroupCache::Group GroupCache::find(std::int64_t group) {
+GroupCache::Frame GroupCache::find(std::int64_t output) {
     const std::lock_guard lock(mutex_);
-    const auto found = locate(group);
+    const auto found = locate(output);
     if (found == entries_.end())
         return nullptr;
     entries_.splice(entries_.begin(), entries_, found);
-    return found->second;
+    return (*found->second)[static_cast<std::size_t>(output - found->first)];
 }
 
-void GroupCache::insert(std::int64_t group, Group frames) {
+void GroupCache::insert(std::int64_t begin, Group frames) {
     Entries evicted; // destroyed after the lock is gone: freeing frames is the host's business
     const std::lock_guard lock(mutex_);
-    if (const auto found = locate(group); found != entries_.end())
+    if (const auto found = locate(begin); found != entries_.end())
         evicted.splice(evicted.begin(), entries_, found);
-    entries_.emplace_front(group, std::move(frames));
+    entries_.emplace_front(begin, std::move(frames));
     if (entries_.size() > capacity_)
         evicted.splice(evicted.begin(), entries_, std::prev(entries_.end()));
 }

@@ -95,13 +95,14 @@ class GroupCache {
 
     explicit GroupCache(std::size_t capacity) : capacity_(capacity) {}
 
-    Group find(std::int64_t group); // null when it is not there
-    void insert(std::int64_t group, Group frames);
+    Frame find(std::int64_t output); // null when it is not there
+    // `frames` are those from output frame `begin` on.
+    void insert(std::int64_t begin, Group frames);
 
   private:
     using Entries = std::list<std::pair<std::int64_t, Group>>; // most recently used first
 
-    Entries::iterator locate(std::int64_t group);
+    Entries::iterator locate(std::int64_t output);
 
     const std::size_t capacity_;
     std::mutex mutex_;

@@ -15,15 +15,39 @@
 
 namespace cvrs {
 
+// Frames begin .. end - 1.
+struct Range {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+};
+
 // vs_cvrs.timeline.GroupTable, field by field.
 struct GroupTable {
     std::vector<std::int64_t> source_begin;
     std::vector<std::int64_t> output_begin;
     std::vector<std::int64_t> nearest_source;
     std::int64_t source_head = 0;
-    std::int64_t source_tail = 0;
     std::int64_t output_head = 0;
-    std::int64_t output_tail = 0;
+    std::int64_t source_frames = 0;
+    std::int64_t output_frames = 0;
+    std::int64_t source_end = 0;
+    std::int64_t output_end = 0;
+};
+
+// Output frames that are made together, of source frames that go in together.
+struct Unit {
+    std::int64_t output_begin = 0;
+    std::vector<std::int64_t> sources; // in the order in which they go in; some may repeat
+    std::int64_t made = 0;             // frames that come out
+    std::vector<std::int64_t> shown;   // for each output frame, which of those it is
+    std::vector<std::int64_t> nearest; // for each output frame, the source frame with its properties
+    std::shared_ptr<void> found;       // what the processor knows of it
+};
+
+// Where a group is: a unit, or the source frames to be looked at before that can be said.
+struct Placement {
+    std::optional<Unit> unit;
+    Range look;
 };
 
 struct SourceFrame {
@@ -47,12 +71,17 @@ struct Verdict {
     Values properties;          // of all the group's frames
 };
 
-// What the filter asks of its host during one frame request, when all source frames are there.
+// What the filter asks of its host during one frame request.
 class Host {
   public:
     virtual ~Host() = default;
+    // The source frames that are there.
+    virtual Range requested() const = 0;
+    // Have the host call again when these are there too.
+    virtual void request(Range sources) = 0;
     virtual SourceFrame source(std::int64_t index) = 0;
-    virtual void done_with_source(std::int64_t index) = 0;
+    // No source frame is needed any more.
+    virtual void done_with_sources() = 0;
     // A new frame with the properties of `like`.
     virtual OutputFrame create(std::int64_t index, const SourceFrame &like) = 0;
     // A group's frames have their samples, and this was found out about them.
@@ -64,40 +93,47 @@ class Processor {
   public:
     virtual ~Processor() = default;
     virtual Memory allocate(std::size_t bytes) = 0;
-    virtual Verdict process(std::int64_t group, const Memory &source, std::int64_t source_frames, const Memory &output,
-                            std::int64_t output_frames) = 0;
+    // Where the group of an output frame is. `count` source frames from `first` on lie in `frames`.
+    virtual Placement place(std::int64_t output, std::int64_t first, const Memory &frames, std::int64_t count) = 0;
+    virtual Verdict process(const Unit &unit, const Memory &source, const Memory &output) = 0;
 };
 
 class GroupFilter {
   public:
-    // Throws std::invalid_argument when the table is not one of whole, ascending groups.
-    GroupFilter(GroupTable table, FrameShape source, FrameShape output, std::size_t cached_groups,
-                std::unique_ptr<Processor> processor);
-
-    struct Range {
-        std::int64_t begin;
-        std::int64_t end;
+    struct Options {
+        FrameShape source;
+        FrameShape output;
+        std::int64_t largest_source = 0; // frames of the largest group, before and after
+        std::int64_t largest_output = 0;
+        bool aligns = false; // the processor says where each group is; else the table does
+        std::size_t cached_groups = 1;
     };
 
+    // Throws std::invalid_argument when the table is not one of whole, ascending groups.
+    GroupFilter(GroupTable table, Options options, std::unique_ptr<Processor> processor);
+
+    // The source frames of an output frame's group, in a clip that nobody cut.
     Range sources_of(std::int64_t output) const;
-    std::int64_t longest_source_range() const;
 
     // The output frame when its group is in the cache, else null.
     std::shared_ptr<void> cached(std::int64_t output);
 
-    // The output frame; makes its group when nobody has done so before. The host calls this once at
-    // a time (that is what fmParallelRequests means), so that a group whose frames are requested in
-    // parallel is made by the first request and found in the cache by the others. A group that fails
-    // leaves nothing behind and is tried again by the next request.
+    // The output frame; makes its group when nobody has done so before. Null where more source
+    // frames were requested first. The host calls this once at a time (that is what
+    // fmParallelRequests means), so that a group whose frames are requested in parallel is made by
+    // the first request and found in the cache by the others. A group that fails leaves nothing
+    // behind and is tried again by the next request.
     std::shared_ptr<void> make(std::int64_t output, Host &host);
 
   private:
-    std::size_t group_of(std::int64_t output) const;
-    GroupCache::Group make_group(std::size_t group, Host &host);
+    std::int64_t group_of(std::int64_t output) const;
+    Unit table_unit(std::int64_t output) const;
+    std::optional<Unit> aligned_unit(std::int64_t output, Host &host, const Memory &input, Range &gathered);
+    GroupCache::Group make_unit(const Unit &unit, Host &host, const Memory &input, Range gathered);
+    void gather_source(Host &host, std::int64_t index, const Memory &target, std::int64_t place) const;
 
     const GroupTable table_;
-    const FrameShape source_shape_;
-    const FrameShape output_shape_;
+    const Options options_;
     const std::unique_ptr<Processor> processor_;
     GroupCache cache_;
     BufferRing buffers_;

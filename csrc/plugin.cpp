@@ -27,7 +27,6 @@ using ConstFrame = std::shared_ptr<const VSFrame>;
 struct FilterFunction {
     const char *name;
     const char *arguments;
-    bool reads_first_frame; // when the filter is created
 };
 
 constexpr FilterFunction kDownsample = {
@@ -35,15 +34,13 @@ constexpr FilterFunction kDownsample = {
     "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
     "scale:float:opt;width:int:opt;height:int:opt;"
     "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;bits:int:opt;"
-    "check:int:opt;headroom:int:opt;",
-    false};
+    "check:int:opt;headroom:int:opt;"};
 constexpr FilterFunction kUpsample = {
     "Upsample",
     "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
     "scale:float:opt;width:int:opt;height:int:opt;length:int:opt;phase:int:opt;"
     "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;strict:int:opt;"
-    "bits:int:opt;",
-    true};
+    "bits:int:opt;"};
 
 ConstFrame adopt(const VSFrame *frame, const VSAPI *vsapi) {
     return {frame, [vsapi](const VSFrame *held) { vsapi->freeFrame(held); }};
@@ -59,11 +56,28 @@ struct Instance {
     std::unique_ptr<GroupFilter> filter;
 };
 
-// One frame request, with all the source frames there.
+// One frame request, with the source frames that were requested there. `state` is what VapourSynth
+// keeps of it: the first of those frames and the one after the last.
 class Request final : public Host {
   public:
-    Request(const Instance &instance, VSFrameContext *context, VSCore *core, const VSAPI *vsapi)
-        : instance_(instance), context_(context), core_(core), vsapi_(vsapi) {}
+    Request(const Instance &instance, void **state, VSFrameContext *context, VSCore *core, const VSAPI *vsapi)
+        : instance_(instance), state_(state), context_(context), core_(core), vsapi_(vsapi) {}
+
+    Range requested() const override {
+        return {reinterpret_cast<std::intptr_t>(state_[0]), reinterpret_cast<std::intptr_t>(state_[1])};
+    }
+
+    void request(Range sources) override {
+        const Range there = requested();
+        Range all = sources;
+        if (there.begin < there.end)
+            all = {std::min(there.begin, sources.begin), std::max(there.end, sources.end)};
+        for (std::int64_t n = all.begin; n < all.end; ++n)
+            if (n < there.begin || n >= there.end)
+                vsapi_->requestFrameFilter(static_cast<int>(n), instance_.node.get(), context_);
+        state_[0] = reinterpret_cast<void *>(static_cast<std::intptr_t>(all.begin));
+        state_[1] = reinterpret_cast<void *>(static_cast<std::intptr_t>(all.end));
+    }
 
     SourceFrame source(std::int64_t index) override {
         const int n = static_cast<int>(index);
@@ -79,8 +93,10 @@ class Request final : public Host {
         return result;
     }
 
-    void done_with_source(std::int64_t index) override {
-        vsapi_->releaseFrameEarly(instance_.node.get(), static_cast<int>(index), context_);
+    void done_with_sources() override {
+        const Range there = requested();
+        for (std::int64_t n = there.begin; n < there.end; ++n)
+            vsapi_->releaseFrameEarly(instance_.node.get(), static_cast<int>(n), context_);
     }
 
     OutputFrame create(std::int64_t index, const SourceFrame &like) override {
@@ -166,12 +182,13 @@ class Request final : public Host {
     }
 
     const Instance &instance_;
+    void **const state_;
     VSFrameContext *const context_;
     VSCore *const core_;
     const VSAPI *const vsapi_;
 };
 
-const VSFrame *VS_CC get_frame(int n, int activation, void *data, void **, VSFrameContext *context, VSCore *core,
+const VSFrame *VS_CC get_frame(int n, int activation, void *data, void **state, VSFrameContext *context, VSCore *core,
                                const VSAPI *vsapi) {
     const auto &instance = *static_cast<const Instance *>(data);
     const auto give = [vsapi](const std::shared_ptr<void> &frame) {
@@ -181,12 +198,11 @@ const VSFrame *VS_CC get_frame(int n, int activation, void *data, void **, VSFra
         if (activation == arInitial) {
             if (const auto frame = instance.filter->cached(n))
                 return give(frame);
-            const GroupFilter::Range needed = instance.filter->sources_of(n);
-            for (std::int64_t i = needed.begin; i < needed.end; ++i)
-                vsapi->requestFrameFilter(static_cast<int>(i), instance.node.get(), context);
+            Request(instance, state, context, core, vsapi).request(instance.filter->sources_of(n));
         } else if (activation == arAllFramesReady) {
-            Request request(instance, context, core, vsapi);
-            return give(instance.filter->make(n, request));
+            Request request(instance, state, context, core, vsapi);
+            if (const auto frame = instance.filter->make(n, request))
+                return give(frame);
         }
     } catch (const std::exception &error) {
         vsapi->setFilterError((std::string(instance.name) + ": " + error.what()).c_str(), context);
@@ -269,27 +285,18 @@ Values describe(const VSVideoInfo &info, const VSAPI *vsapi) {
             {"format_name", std::string(format)}};
 }
 
-struct FirstFrame {
-    Values properties;
-    std::vector<std::byte> samples; // of a clip with three planes of the same size
-};
-
 FrameShape shape_of(const VSVideoInfo &info) {
     return {static_cast<std::size_t>(info.width) * static_cast<std::size_t>(info.format.bytesPerSample),
             static_cast<std::size_t>(info.height)};
 }
 
-FirstFrame read_first_frame(const Node &node, const VSVideoInfo &info, const VSAPI *vsapi) {
+FrameContents read_frame(int index, const Node &node, const VSVideoInfo &info, const VSAPI *vsapi) {
     char message[1024] = "";
-    const VSFrame *frame = nullptr;
-    {
-        const GilPause pause; // the frame may need Python in another thread
-        frame = vsapi->getFrame(0, node.get(), message, sizeof(message));
-    }
+    const VSFrame *const frame = vsapi->getFrame(index, node.get(), message, sizeof(message));
     if (!frame)
-        throw std::runtime_error(std::string("the clip's first frame could not be read: ") + message);
+        throw std::runtime_error("the clip's frame " + std::to_string(index) + " could not be read: " + message);
     const ConstFrame owner = adopt(frame, vsapi);
-    FirstFrame result;
+    FrameContents result;
     result.properties = read_values(vsapi->getFramePropertiesRO(frame), kPropertyPrefix, vsapi);
     if (info.format.colorFamily == cfRGB) {
         ConstPlanes planes;
@@ -305,10 +312,11 @@ FirstFrame read_first_frame(const Node &node, const VSVideoInfo &info, const VSA
 }
 
 // Enough groups for the frames that are requested at the same time, wherever in a group they lie.
-std::size_t cached_groups(std::size_t frames, std::size_t groups, VSCore *core, const VSAPI *vsapi) {
+std::size_t cached_groups(const GroupTable &table, VSCore *core, const VSAPI *vsapi) {
     VSCoreInfo info;
     vsapi->getCoreInfo(core, &info);
-    const std::size_t group_frames = std::max<std::size_t>(1, frames / groups);
+    const std::size_t groups = table.output_begin.size() - 1;
+    const std::size_t group_frames = std::max<std::size_t>(1, static_cast<std::size_t>(table.output_begin.back()) / groups);
     return (static_cast<std::size_t>(info.numThreads) + group_frames - 1) / group_frames + 1;
 }
 
@@ -320,11 +328,8 @@ std::unique_ptr<Instance> create_instance(const FilterFunction &function, const 
     instance->source_info = *vsapi->getVideoInfo(instance->node.get());
 
     const Values arguments = read_values(in, "", vsapi);
-    const FirstFrame first = function.reads_first_frame && vsh::isConstantVideoFormat(&instance->source_info)
-                                 ? read_first_frame(instance->node, instance->source_info, vsapi)
-                                 : FirstFrame{};
-    instance->plan =
-        plan_filter(function.name, describe(instance->source_info, vsapi), arguments, first.properties, first.samples);
+    const auto read = [&](int index) { return read_frame(index, instance->node, instance->source_info, vsapi); };
+    instance->plan = plan_filter(function.name, describe(instance->source_info, vsapi), arguments, read);
 
     FilterPlan &plan = instance->plan;
     VSVideoInfo &info = instance->info;
@@ -334,13 +339,16 @@ std::unique_ptr<Instance> create_instance(const FilterFunction &function, const 
     info.height = plan.height;
     info.fpsNum = plan.rate_num;
     info.fpsDen = plan.rate_den;
-    info.numFrames = static_cast<int>(plan.table.output_begin.back());
-    const std::size_t groups = plan.table.output_begin.size() - 1;
-    const auto frames = static_cast<std::size_t>(info.numFrames);
-    instance->filter =
-        std::make_unique<GroupFilter>(std::move(plan.table), shape_of(instance->source_info), shape_of(info),
-                                      cached_groups(frames, groups, core, vsapi), std::move(plan.processor));
-    instance->node = cache_frames(instance->node, kCachedSourceGroups * instance->filter->longest_source_range(),
+    info.numFrames = static_cast<int>(plan.table.output_frames);
+    GroupFilter::Options options;
+    options.source = shape_of(instance->source_info);
+    options.output = shape_of(info);
+    options.largest_source = plan.largest_source;
+    options.largest_output = plan.largest_output;
+    options.aligns = plan.aligns;
+    options.cached_groups = cached_groups(plan.table, core, vsapi);
+    instance->filter = std::make_unique<GroupFilter>(std::move(plan.table), options, std::move(plan.processor));
+    instance->node = cache_frames(instance->node, kCachedSourceGroups * plan.largest_source,
                                   std::string(function.name) + " source", core, vsapi);
     for (const std::string &warning : plan.warnings)
         vsapi->logMessage(mtWarning, (std::string(function.name) + ": " + warning).c_str(), core);

@@ -153,7 +153,8 @@ def measure(scene: Scene, filters: Filters, carriers: Sequence[Carrier]) -> Iter
         count = len(original)
         restored = filters.restore(arrived, size, stamp=False)[:count]
         seen = filters.restore(arrived, size, stamp=True)[:count]
-        nearest = timeline.upsample_table(len(arrived)).nearest_source[:count]
+        groups = timeline.upsample_table(len(arrived)).groups()
+        nearest = np.concatenate([group.nearest for group in groups])[:count]
         psnr = metrics.psnr(restored, original)
         shown = np.zeros(count, bool)
         shown[[timeline.shown(n, count) for n in range(len(arrived))]] = True

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from vs_cvrs.timeline import (
     MAX_GROUP_LENGTH,
+    GroupTable,
     Timeline,
     choose_group_length,
     low_size,
@@ -101,38 +102,51 @@ def test_groups_hold_the_frames_whose_centre_lies_in_their_span(
     assert first == 0 or Fraction(2 * first - 1, 2) < low * timeline.ratio
 
 
+def assert_covered_once(table: GroupTable) -> None:
+    groups = list(table.groups())
+    assert len(groups) == len(table)
+    assert [n for g in groups for n in g.source] == list(range(groups[-1].source.stop))
+    assert [n for g in groups for n in g.output] == list(range(table.output_frames))
+    for number, group in enumerate(groups):
+        assert group.source
+        assert group.output
+        assert {table.group_of(n) for n in group.output} == {number}
+        assert set(group.nearest) <= set(group.source)
+        assert len(group.nearest) == len(group.output)
+    for group in groups[1:]:
+        assert (group.source_head, group.output_head) == (0, 0)
+    for group in groups[:-1]:
+        assert (group.source_tail, group.output_tail) == (0, 0)
+
+
 @given(timelines, st.integers(1, 400))
 def test_downsample_groups_cover_the_clip_once(timeline: Timeline, high_count: int) -> None:
     table = timeline.downsample_table(high_count)
-    lows = int(table.output_begin[-1])
-    assert table.source_begin[0] == 0
-    assert table.source_begin[-1] == high_count
-    assert (np.diff(table.source_begin) > 0).all()
-    assert (np.diff(table.output_begin) > 0).all()
+    assert_covered_once(table)
+    groups = list(table.groups())
+    assert groups[-1].source.stop == high_count
+    lows = table.output_frames
     # The tail is filled up to whole low-rate frames, with less than one of them.
-    assert timeline.high_begin(lows) == high_count + table.source_tail
+    assert timeline.high_begin(lows) == high_count + groups[-1].source_tail
     assert lows == 1 or timeline.high_begin(lows - 1) < high_count
+    assert {(g.source_head, g.output_head, g.output_tail) for g in groups} == {(0, 0, 0)}
 
 
 @given(timelines, st.integers(1, 400))
 def test_low_frames_show_a_frame_of_their_group(timeline: Timeline, high_count: int) -> None:
-    table = timeline.downsample_table(high_count)
-    group = np.searchsorted(table.output_begin, np.arange(table.output_begin[-1]), "right") - 1
-    assert (table.nearest_source >= table.source_begin[group]).all()
-    assert (table.nearest_source < table.source_begin[group + 1]).all()
-    for low, shown in enumerate(table.nearest_source):
-        assert shown == timeline.shown(low, high_count)
+    groups = timeline.downsample_table(high_count).groups()
+    shown = [n for group in groups for n in group.nearest]
+    assert shown == [timeline.shown(low, high_count) for low in range(len(shown))]
 
 
 @given(timelines, st.integers(1, 400))
 def test_upsample_forms_the_groups_of_downsample(timeline: Timeline, high_count: int) -> None:
     down = timeline.downsample_table(high_count)
-    lows = int(down.output_begin[-1])
-    up = timeline.upsample_table(lows, length=high_count)
-    np.testing.assert_array_equal(up.source_begin, down.output_begin)
-    np.testing.assert_array_equal(up.output_begin, down.source_begin)
-    assert up.output_tail == down.source_tail
-    assert (up.source_head, up.source_tail, up.output_head) == (0, 0, 0)
+    up = timeline.upsample_table(down.output_frames, length=high_count)
+    for sent, received in zip(down.groups(), up.groups(), strict=True):
+        assert (received.source, received.output) == (sent.output, sent.source)
+        assert received.output_tail == sent.source_tail
+        assert (received.source_head, received.source_tail, received.output_head) == (0, 0, 0)
 
 
 @given(timelines, st.integers(1, 100), st.data())
@@ -141,18 +155,18 @@ def test_a_trimmed_clip_keeps_the_groups(
 ) -> None:
     phase = data.draw(st.integers(0, low_count - 1))
     end = data.draw(st.integers(phase + 1, low_count))
-    whole = timeline.upsample_table(low_count)
     part = timeline.upsample_table(end - phase, phase)
+    assert_covered_once(part)
     origin = timeline.high_begin(phase)
-    # Every group's beginning inside the part is one of the whole clip's.
-    assert set((part.source_begin[1:-1] + phase).tolist()) <= set(whole.source_begin.tolist())
-    assert set((part.output_begin[1:-1] + origin).tolist()) <= set(whole.output_begin.tolist())
-    # Head and what is there make up the group that the whole clip has.
-    first_low = phase - part.source_head
-    assert first_low % timeline.group_length == 0
-    assert origin - part.output_head == timeline.high_begin(first_low)
-    inside = (part.nearest_source >= 0) & (part.nearest_source < end - phase)
-    assert inside.all()
+    for group in part.groups():
+        # What is there and what is missing make up the group that the whole clip has.
+        first = phase + group.source.start - group.source_head
+        assert first % timeline.group_length == 0
+        made = origin + group.output.start - group.output_head
+        assert made == timeline.high_begin(first)
+        last = min(first + timeline.group_length, end)
+        assert phase + group.source.stop == last
+        assert origin + group.output.stop + group.output_tail == timeline.high_begin(last)
 
 
 @given(timelines, st.integers(1, 100), st.data())
@@ -160,26 +174,47 @@ def test_length_cuts_the_end(timeline: Timeline, low_count: int, data: st.DataOb
     span = timeline.high_begin(low_count)
     length = data.draw(st.integers(1, span))
     table = timeline.upsample_table(low_count, length=length)
-    assert table.output_begin[-1] == length
-    assert len(table.nearest_source) == length
-    assert (np.diff(table.output_begin) > 0).all()
-    last_low = int(table.source_begin[-1])
-    assert timeline.high_begin(last_low) == length + table.output_tail
+    assert_covered_once(table)
+    *_, last = table.groups()
+    assert last.output.stop == length
+    assert timeline.high_begin(last.source.stop) == length + last.output_tail
     with pytest.raises(ValueError, match=f"length must be 1 to {span}"):
         timeline.upsample_table(low_count, length=span + 1)
+
+
+@given(timelines, st.integers(0, 10**7), st.integers(0, 10**7))
+def test_tables_of_endless_clips_are_small(timeline: Timeline, phase: int, output: int) -> None:
+    table = timeline.upsample_table(2**27, phase)
+    assert len(table.source_begin) <= timeline.period() // timeline.group_length + 1
+    group = table.group(table.group_of(output))
+    assert output in group.output
+    first = (phase + group.source.start) // timeline.group_length
+    low = timeline.low_of(timeline.high_begin(phase) + output)
+    assert low // timeline.group_length == first
+    nearest = group.nearest[output - group.output.start]
+    wanted = timeline.nearest_low(timeline.high_begin(phase) + output) - phase
+    assert nearest == min(max(wanted, group.source.start), group.source.stop - 1)
+
+
+@given(timelines, st.integers(0, 10**12))
+def test_every_high_frame_lies_in_the_span_of_one_low_frame(timeline: Timeline, high: int) -> None:
+    low = timeline.low_of(high)
+    assert timeline.high_begin(low) <= high < timeline.high_begin(low + 1)
 
 
 def test_huge_terms_stay_exact() -> None:
     ratio = Fraction(2**40 + 1, 2**40 - 1)
     timeline = Timeline(ratio, 4)
     table = timeline.upsample_table(9)
-    assert table.output_begin.tolist() == [0, 4, 8, 9]
-    assert table.nearest_source.tolist() == list(range(9))
+    groups = list(table.groups())
+    assert [g.output.stop for g in groups] == [4, 8, 9]
+    assert [n for g in groups for n in g.nearest] == list(range(9))
 
 
 def test_nearest_frame_properties_at_twice_the_rate() -> None:
     table = Timeline(Fraction(2), 4).upsample_table(5, length=9)
-    assert table.nearest_source.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    shown = [n for group in table.groups() for n in group.nearest]
+    assert shown == [0, 0, 1, 1, 2, 2, 3, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -205,3 +240,13 @@ def test_neighbours_of_frames_in_a_group() -> None:
     for n, low in enumerate(range(2, 5)):
         place = timeline.high_begin(low) - 4
         assert (found.before[place], found.after[place], found.share[place]) == (n, n, 0)
+
+
+def test_what_a_clip_restores_to() -> None:
+    timeline = Timeline(Fraction(2), 4)  # 23 frames were sent in 12
+    assert timeline.restored_count(12, 0, 23) == 23
+    assert timeline.restored_count(4, 3, 23) == 8
+    assert timeline.restored_count(2, 10, 23) == 3
+    assert timeline.restored_count(24, 0, 23) == 48  # twice
+    assert timeline.restored_count(12, 8, 23) == 24  # the other way round
+    assert timeline.restored_count(1, 12, 23) == -1

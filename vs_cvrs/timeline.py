@@ -11,6 +11,7 @@ tensors, devices or VapourSynth.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 __all__ = [
     "MAX_GROUP_LENGTH",
     "SIZE_MULTIPLE",
+    "Group",
     "GroupTable",
     "Neighbours",
     "Timeline",
@@ -112,28 +114,104 @@ def nearest_allowed_sizes(size: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class GroupTable:
-    """Where each group of a filter begins, as VapourSynth frame numbers of its two clips.
+class Group:
+    """One group of a `GroupTable`, in frame numbers of the two clips.
 
-    Group g reads source frames ``source_begin[g] .. source_begin[g + 1] - 1`` and makes output
-    frames ``output_begin[g] .. output_begin[g + 1] - 1``. Both arrays are int64 and have one entry
-    more than there are groups.
-
-    ``head`` and ``tail`` state how far the first and the last group are short of whole ones:
-    the source frames missing before the first (Upsample with a phase) and the source frames that
-    repeat the last one (Downsample's tail), and likewise the leading and trailing output frames
-    that the model makes and the clip does not show.
-
-    ``nearest_source[n]`` is the source frame that output frame n takes its properties from.
+    Attributes:
+        source, output: the frames that the clips have of it.
+        source_head, source_tail: frames that are missing before and after those in the source clip;
+            they repeat the frame next to them.
+        output_head, output_tail: frames that are made before and after those, and not shown.
+        nearest: for each output frame the source frame nearest in display time.
     """
 
-    source_begin: npt.NDArray[np.int64]
-    output_begin: npt.NDArray[np.int64]
+    source: range
+    output: range
     source_head: int
     source_tail: int
     output_head: int
     output_tail: int
+    nearest: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """Where each group of a filter begins, on the frame axes of its two clips.
+
+    Groups are laid from frame 0 of both axes on and repeat after one period, so that a table of any
+    clip, endless ones too, is a few words. Group g of a period reads source frames
+    ``source_begin[g] .. source_begin[g + 1] - 1`` and makes output frames ``output_begin[g] ..
+    output_begin[g + 1] - 1``; ``nearest_source[n]`` is the source frame nearest in display time to
+    output frame n of a period. All three are int64; the next period lies ``source_begin[-1]`` and
+    ``output_begin[-1]`` frames further.
+
+    The clips begin ``source_head`` and ``output_head`` frames into their axes (Upsample with a
+    phase), and have ``source_frames`` and ``output_frames`` frames. The last group is made of and
+    makes the frames before ``source_end`` and ``output_end`` on the axes: beyond the source clip
+    its last frame is repeated (Downsample's tail), beyond the output clip frames are not shown.
+    """
+
+    source_begin: npt.NDArray[np.int64]
+    output_begin: npt.NDArray[np.int64]
     nearest_source: npt.NDArray[np.int64]
+    source_head: int
+    output_head: int
+    source_frames: int
+    output_frames: int
+    source_end: int
+    output_end: int
+
+    def __len__(self) -> int:
+        """The number of groups."""
+        return self.group_of(self.output_frames - 1) + 1
+
+    def group_of(self, output: int) -> int:
+        """The group that makes a frame of the output clip."""
+        period, within = divmod(output + self.output_head, int(self.output_begin[-1]))
+        first = period * (len(self.output_begin) - 1)
+        return first + int(np.searchsorted(self.output_begin, within, side="right")) - 1
+
+    def group(self, number: int) -> Group:
+        """A group, by its number."""
+        source, output = (
+            self._span(begins, number, end)
+            for begins, end in (
+                (self.source_begin, self.source_end),
+                (self.output_begin, self.output_end),
+            )
+        )
+        there = _clip(source, self.source_head, self.source_frames)
+        shown = _clip(output, self.output_head, self.output_frames)
+        period = number // (len(self.source_begin) - 1)
+        last = len(self.nearest_source)
+        nearest = tuple(
+            min(max(n, there.start), there.stop - 1)
+            for n in (
+                int(self.nearest_source[m % last])
+                + period * int(self.source_begin[-1])
+                - self.source_head
+                for m in range(shown.start + self.output_head, shown.stop + self.output_head)
+            )
+        )
+        return Group(
+            there,
+            shown,
+            there.start + self.source_head - source.start,
+            source.stop - there.stop - self.source_head,
+            shown.start + self.output_head - output.start,
+            output.stop - shown.stop - self.output_head,
+            nearest,
+        )
+
+    def groups(self) -> Iterator[Group]:
+        """All groups, one by one."""
+        return (self.group(number) for number in range(len(self)))
+
+    @staticmethod
+    def _span(begins: npt.NDArray[np.int64], number: int, end: int) -> range:
+        period, within = divmod(number, len(begins) - 1)
+        origin = period * int(begins[-1])
+        return range(origin + int(begins[within]), min(end, origin + int(begins[within + 1])))
 
 
 @dataclass(frozen=True)
@@ -201,15 +279,48 @@ class Timeline:
         share = np.where(after > before, (high - places[before]) / step, 0.0)
         return Neighbours(before, after, share)
 
+    def low_of(self, high: int) -> int:
+        """The low-rate frame in whose time span the centre of a high-rate frame lies."""
+        return (2 * high + 1) * self.ratio.denominator // (2 * self.ratio.numerator)
+
+    def nearest_low(self, high: int) -> int:
+        """The low-rate frame nearest in display time to a high-rate frame, ties down."""
+        num, den = self.ratio.numerator, self.ratio.denominator
+        return -((num - 2 * high * den) // (2 * num))
+
+    def restored_count(self, low_count: int, phase: int, sent: int) -> int:
+        """High-rate frames that a clip of ``low_count`` low-rate frames restores to.
+
+        The clip begins with low-rate frame ``phase`` of a clip of ``sent`` high-rate frames, and
+        ends with it at the latest; where it has more frames than were left of that one, others were
+        joined on, and all of them count. 0 or less: the clip begins behind the end.
+        """
+        begin = self.high_begin(phase)
+        span = self.high_begin(phase + low_count) - begin
+        if begin < sent and low_count > self.low_count(sent) - phase:
+            return span
+        return min(span, sent - begin)
+
+    def most_high(self) -> int:
+        """High-rate frames of the largest group."""
+        return math.ceil(self.group_length * self.ratio)
+
     def downsample_table(self, high_count: int) -> GroupTable:
         """Groups of Downsample over a clip of ``high_count`` high-rate frames."""
         lows = self.low_count(high_count)
-        low_begin = _group_starts(0, lows, self.group_length)
-        high_begin = self._high_begins(low_begin)
-        padded = int(high_begin[-1])
-        high_begin[-1] = high_count
-        shown = np.minimum(self._high_begins(np.arange(lows, dtype=np.int64)), high_count - 1)
-        return GroupTable(high_begin, low_begin, 0, padded - high_count, 0, 0, shown)
+        low_begin, high_begin = self._period(0, lows)
+        shown = self._high_begins(np.arange(low_begin[-1], dtype=np.int64))
+        return GroupTable(
+            source_begin=high_begin,
+            output_begin=low_begin,
+            nearest_source=shown,
+            source_head=0,
+            output_head=0,
+            source_frames=high_count,
+            output_frames=lows,
+            source_end=self.high_begin(lows),
+            output_end=lows,
+        )
 
     def upsample_table(self, low_count: int, phase: int = 0, length: int = 0) -> GroupTable:
         """Groups of Upsample over a clip of ``low_count`` low-rate frames.
@@ -233,22 +344,36 @@ class Timeline:
                 f"got {length}"
             )
         length = length or span
-        low_begin = _group_starts(phase, phase + low_count, self.group_length)
-        high_begin = self._high_begins(low_begin)
-        head = phase - phase // self.group_length * self.group_length
-        output_head = origin - self.high_begin(phase - head)
+        axis = phase // self.group_length * self.group_length
+        low_begin, high_begin = self._period(axis, phase + low_count - axis)
+        first = self.high_begin(axis)
+        nearest = self._low_nearest(np.arange(first, first + high_begin[-1], dtype=np.int64)) - axis
+        group = np.searchsorted(high_begin, np.arange(high_begin[-1]), side="right") - 1
         # A wanted length that ends before the last group begins leaves that group without output.
-        groups = int(np.searchsorted(high_begin - origin, length, side="left"))
-        low_begin, high_begin = low_begin[: groups + 1], high_begin[: groups + 1]
-        output_tail = int(high_begin[-1]) - origin - length
-        output_begin = high_begin - origin
-        output_begin[-1] = length
-        high = np.arange(origin, origin + length, dtype=np.int64)
-        group = np.searchsorted(high_begin, high, side="right") - 1
-        nearest = np.clip(self._low_nearest(high), low_begin[group], low_begin[group + 1] - 1)
+        last = self.low_of(origin + length - 1) // self.group_length + 1
+        end = min(last * self.group_length, phase + low_count)
         return GroupTable(
-            low_begin - phase, output_begin, head, 0, output_head, output_tail, nearest - phase
+            source_begin=low_begin,
+            output_begin=high_begin,
+            nearest_source=np.clip(nearest, low_begin[group], low_begin[group + 1] - 1),
+            source_head=phase - axis,
+            output_head=origin - first,
+            source_frames=low_count,
+            output_frames=length,
+            source_end=end - axis,
+            output_end=self.high_begin(end) - first,
         )
+
+    def period(self) -> int:
+        """Low-rate frames after which the grouping repeats."""
+        return self.group_length * (self.group_length * self.ratio).denominator
+
+    def _period(self, low: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Where groups begin, counted from low-rate frame ``low``: one period, or all of a clip."""
+        groups = min(self.period(), count + self.group_length - 1) // self.group_length
+        low_begin = np.arange(groups + 1, dtype=np.int64) * self.group_length
+        high_begin = self._high_begins(low + low_begin)
+        return low_begin, high_begin - high_begin[0]
 
     def _high_begins(self, low: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         num, den = self.ratio.numerator, self.ratio.denominator
@@ -266,7 +391,6 @@ class Timeline:
         return -((num - 2 * high * den) // (2 * num))
 
 
-def _group_starts(begin: int, end: int, step: int) -> npt.NDArray[np.int64]:
-    """``begin``, every multiple of ``step`` between, and ``end``."""
-    inner = np.arange((begin // step + 1) * step, end, step, dtype=np.int64)
-    return np.concatenate(([begin], inner, [end])).astype(np.int64)
+def _clip(span: range, head: int, frames: int) -> range:
+    """What a clip has of a span of the axis that it begins ``head`` frames into."""
+    return range(max(span.start - head, 0), min(span.stop - head, frames))

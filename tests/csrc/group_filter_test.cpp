@@ -120,22 +120,31 @@ void ring_serves_many_threads() {
 
 void cache_drops_the_least_recently_used() {
     GroupCache cache(2);
-    const auto group = [] { return std::make_shared<const std::vector<GroupCache::Frame>>(); };
-    const auto one = group();
-    cache.insert(1, one);
-    cache.insert(2, group());
-    CHECK(cache.find(1) == one);
-    cache.insert(3, group());
-    CHECK(cache.find(2) == nullptr && cache.find(1) == one && cache.find(3) != nullptr);
-    const auto newer = group();
-    cache.insert(1, newer);
-    CHECK(cache.find(1) == newer && cache.find(3) != nullptr);
+    const auto group = [](int frames) {
+        std::vector<GroupCache::Frame> made;
+        for (int i = 0; i < frames; ++i)
+            made.push_back(std::make_shared<int>(i));
+        return std::make_shared<const std::vector<GroupCache::Frame>>(made);
+    };
+    const auto one = group(3);
+    cache.insert(10, one);
+    cache.insert(20, group(1));
+    CHECK(cache.find(9) == nullptr && cache.find(10) == (*one)[0]);
+    CHECK(cache.find(12) == (*one)[2] && cache.find(13) == nullptr);
+    cache.insert(30, group(2));
+    CHECK(cache.find(20) == nullptr && cache.find(11) == (*one)[1] && cache.find(31) != nullptr);
+    const auto newer = group(3);
+    cache.insert(10, newer);
+    CHECK(cache.find(10) == (*newer)[0] && cache.find(30) != nullptr);
 }
 
-// Frames of one byte per plane. Source frame n holds n; the processor writes 10 x the source number.
+// Frames of one byte per plane. Source frame n holds n.
 class FakeHost final : public Host {
   public:
+    Range requested() const override { return there; }
+    void request(Range sources) override { there = sources; }
     SourceFrame source(std::int64_t index) override {
+        CHECK(index >= there.begin && index < there.end);
         read.insert(index);
         auto data = std::make_shared<std::array<std::byte, kPlanes>>();
         data->fill(std::byte(index));
@@ -145,7 +154,7 @@ class FakeHost final : public Host {
         frame.handle = data;
         return frame;
     }
-    void done_with_source(std::int64_t index) override { done.insert(index); }
+    void done_with_sources() override { done = true; }
     OutputFrame create(std::int64_t, const SourceFrame &like) override {
         likes.push_back(*static_cast<const std::byte *>(like.handle.get()));
         auto data = std::make_shared<std::array<std::byte, kPlanes>>();
@@ -161,7 +170,9 @@ class FakeHost final : public Host {
         judged_frames += frames.size();
     }
 
-    std::set<std::int64_t> read, done;
+    Range there{0, 5};
+    std::set<std::int64_t> read;
+    bool done = false;
     std::vector<Verdict> verdicts;
     std::size_t judged_frames = 0;
     std::vector<std::byte> likes;
@@ -170,37 +181,50 @@ class FakeHost final : public Host {
 struct Log {
     int calls = 0;
     bool fail = false;
-    std::int64_t group = -1;
+    std::int64_t first = -1;
     std::vector<int> source;
+    std::vector<Placement> placements; // what to say next, last one first
+    std::vector<std::int64_t> looked;
 };
 
 class FakeProcessor final : public Processor {
   public:
     explicit FakeProcessor(Log &log) : log_(log) {}
     Memory allocate(std::size_t bytes) override { return pageable(bytes); }
-    Verdict process(std::int64_t group, const Memory &source, std::int64_t source_frames, const Memory &output,
-                    std::int64_t output_frames) override {
-        log_.group = group;
+    Placement place(std::int64_t, std::int64_t first, const Memory &frames, std::int64_t count) override {
+        for (std::int64_t i = 0; i < count; ++i) {
+            CHECK(frames.data[i * 3] == std::byte(first + i));
+            log_.looked.push_back(first + i);
+        }
+        const Placement placed = log_.placements.back();
+        if (log_.placements.size() > 1)
+            log_.placements.pop_back();
+        return placed;
+    }
+    Verdict process(const Unit &unit, const Memory &source, const Memory &output) override {
+        log_.first = unit.output_begin;
         ++log_.calls;
         if (log_.fail)
             throw std::runtime_error("broken");
         log_.source.clear();
-        for (std::int64_t i = 0; i < source_frames; ++i)
+        for (std::int64_t i = 0; i < static_cast<std::int64_t>(unit.sources.size()); ++i)
             log_.source.push_back(static_cast<int>(source.data[i * 3]));
-        for (std::int64_t i = 0; i < output_frames * 3; ++i)
+        for (std::int64_t i = 0; i < unit.made * 3; ++i)
             output.data[i] = std::byte(i / 3 + 100);
-        return {group != 1, "group " + std::to_string(group), {{"Group", group}}};
+        return {unit.output_begin != 3, "from " + std::to_string(unit.output_begin), {{"First", unit.output_begin}}};
     }
 
   private:
     Log &log_;
 };
 
-GroupTable padded_table() { return {{0, 2, 4, 5}, {0, 3, 7, 8}, {0, 0, 1, 2, 2, 3, 3, 4}, 2, 3, 1, 4}; }
+// Groups of 4 and 2 source frames by turns, of 4 output frames each; the clips begin inside the first
+// and end inside the third.
+GroupTable padded_table() { return {{0, 4, 6}, {0, 4, 8}, {0, 2, 2, 3, 4, 4, 5, 5}, 2, 1, 5, 8, 10, 12}; }
 
-std::unique_ptr<GroupFilter> make_filter(Log &log, std::size_t cached = 2) {
-    return std::make_unique<GroupFilter>(padded_table(), FrameShape{1, 1}, FrameShape{1, 1}, cached,
-                                         std::make_unique<FakeProcessor>(log));
+std::unique_ptr<GroupFilter> make_filter(Log &log, std::size_t cached = 2, bool aligns = false) {
+    GroupFilter::Options options{FrameShape{1, 1}, FrameShape{1, 1}, 4, 4, aligns, cached};
+    return std::make_unique<GroupFilter>(padded_table(), options, std::make_unique<FakeProcessor>(log));
 }
 
 int value(const std::shared_ptr<void> &frame) {
@@ -216,7 +240,7 @@ void groups_are_made_once_and_padded_at_the_ends() {
     CHECK(filter->cached(0) == nullptr);
     CHECK(value(filter->make(1, host)) == 102); // after one frame that is made and not shown
     CHECK((log.source == std::vector<int>{0, 0, 0, 1}));
-    CHECK(host.read == host.done && host.read == (std::set<std::int64_t>{0, 1}));
+    CHECK(host.done && host.read == (std::set<std::int64_t>{0, 1}));
     CHECK((host.likes == std::vector<std::byte>{std::byte{0}, std::byte{0}, std::byte{1}}));
     CHECK(value(filter->cached(0)) == 101 && value(filter->make(2, host)) == 103 && log.calls == 1);
     CHECK(value(filter->make(3, host)) == 100);
@@ -224,10 +248,10 @@ void groups_are_made_once_and_padded_at_the_ends() {
     CHECK(value(filter->make(7, host)) == 100);
     CHECK((log.source == std::vector<int>{4, 4, 4, 4}));
     CHECK(log.calls == 3 && filter->cached(0) == nullptr); // two groups are kept
-    CHECK(log.group == 2 && host.verdicts.size() == 3 && host.judged_frames == 8);
+    CHECK(log.first == 7 && host.verdicts.size() == 3 && host.judged_frames == 8);
     CHECK(host.verdicts[0].intact == true && host.verdicts[1].intact == false);
-    CHECK(host.verdicts[2].warning == "group 2");
-    CHECK(std::get<std::int64_t>(host.verdicts[2].properties.at("Group")) == 2);
+    CHECK(host.verdicts[2].warning == "from 7");
+    CHECK(std::get<std::int64_t>(host.verdicts[2].properties.at("First")) == 7);
 }
 
 void a_group_that_failed_is_tried_again() {
@@ -243,12 +267,57 @@ void a_group_that_failed_is_tried_again() {
     CHECK(value(filter->make(0, host)) == 101 && log.calls == 6);
 }
 
+Unit unit_of(std::int64_t output, std::vector<std::int64_t> sources, std::vector<std::int64_t> shown) {
+    Unit unit;
+    unit.output_begin = output;
+    unit.nearest.assign(shown.size(), sources.front());
+    unit.sources = std::move(sources);
+    unit.made = 4;
+    unit.shown = std::move(shown);
+    return unit;
+}
+
+void a_group_is_where_the_processor_finds_it() {
+    Log log;
+    const auto filter = make_filter(log, 2, true);
+    FakeHost host;
+    // It is where the table says: nothing more is asked for, and nothing is gathered twice.
+    log.placements = {{unit_of(3, {2, 3}, {0, 1, 2, 3}), {}}};
+    host.there = {2, 4};
+    CHECK(value(filter->make(4, host)) == 101);
+    CHECK((log.looked == std::vector<std::int64_t>{2, 3}) && (host.there.begin == 2 && host.there.end == 4));
+
+    // It is elsewhere: more frames are looked at, and those of the group come last.
+    log.looked.clear();
+    log.placements = {{unit_of(0, {1, 2, 3, 3}, {2, 3, 3}), {}}, {std::nullopt, {0, 5}}};
+    host.there = {0, 2};
+    CHECK(filter->make(1, host) == nullptr && host.there.begin == 0 && host.there.end == 5);
+    CHECK((log.looked == std::vector<std::int64_t>{0, 1}) && log.calls == 1);
+    log.looked.clear();
+    log.placements = {{unit_of(0, {1, 2, 3, 3}, {2, 3, 3}), {}}, {std::nullopt, {0, 5}}, {std::nullopt, {0, 5}}};
+    CHECK(value(filter->make(1, host)) == 103 && log.calls == 2);
+    CHECK((log.looked == std::vector<std::int64_t>{0, 1, 0, 1, 2, 3, 4})); // as many at once as there is room
+    CHECK((log.source == std::vector<int>{1, 2, 3, 3}));
+    CHECK(value(filter->cached(0)) == 102 && value(filter->cached(2)) == 103);
+
+    // Frames that are known but not there are requested.
+    log.placements = {{unit_of(7, {2, 4}, {0}), {}}};
+    host.there = {4, 5};
+    CHECK(filter->make(7, host) == nullptr && host.there.begin == 2 && host.there.end == 5);
+    CHECK(value(filter->make(7, host)) == 100);
+
+    // Who never says where it is does not keep the filter for ever.
+    log.placements = {{std::nullopt, {4, 5}}};
+    const auto other = make_filter(log, 2, true);
+    CHECK(throws<std::runtime_error>([&] { other->make(7, host); }));
+}
+
 void bad_tables_are_refused() {
     Log log;
     for (int bad = 0; bad < 5; ++bad) {
         GroupTable table = padded_table();
         if (bad == 0)
-            table.source_begin[1] = 4;
+            table.source_begin[1] = 6;
         else if (bad == 1)
             table.output_begin[0] = 1;
         else if (bad == 2)
@@ -256,9 +325,10 @@ void bad_tables_are_refused() {
         else if (bad == 3)
             table.source_begin.pop_back();
         else
-            table.output_tail = -1;
-        CHECK(throws<std::invalid_argument>(
-            [&] { GroupFilter(table, FrameShape{1, 1}, FrameShape{1, 1}, 1, std::make_unique<FakeProcessor>(log)); }));
+            table.output_head = -1;
+        CHECK(throws<std::invalid_argument>([&] {
+            GroupFilter(table, GroupFilter::Options{}, std::make_unique<FakeProcessor>(log));
+        }));
     }
 }
 
@@ -272,5 +342,6 @@ int main() {
     cache_drops_the_least_recently_used();
     groups_are_made_once_and_padded_at_the_ends();
     a_group_that_failed_is_tried_again();
+    a_group_is_where_the_processor_finds_it();
     bad_tables_are_refused();
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import vapoursynth as vs
 from clips import clip_of, core, forget, frames_of, pictures
 
 from vs_cvrs.carrier.levels import to_levels
+from vs_cvrs.timeline import Timeline
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Filter = Callable[..., Any]
 
@@ -111,14 +115,135 @@ def test_damage_is_seen_behind_frame_properties(down: Filter, up: Filter) -> Non
     assert intact(up(low)) == [0] * 8 + [1] * 8
 
 
-def test_frames_out_of_place(down: Filter, up: Filter, warnings: list[str]) -> None:
+def low_order(clip: Any, order: Sequence[int]) -> Any:
+    """Frames of a clip in another order."""
+    return core.std.Splice([clip[n] for n in order])
+
+
+def high_order(order: Sequence[int]) -> list[int]:
+    return [n for low in order for n in (2 * low, 2 * low + 1)]
+
+
+def test_frames_in_another_order_are_restored_in_that_order(
+    down: Filter, up: Filter, warnings: list[str]
+) -> None:
+    low = forget(down(clip_of(pictures(48)), fps=15))
+    whole = frames_of(up(low))
+    for order in (
+        [*range(5), 6, 5, *range(7, 24)],  # swapped inside a group
+        [*range(12, 24), *range(12)],  # scenes the other way round
+        [*range(8), *range(8), *range(4, 20)],  # repeated
+        [*range(6), 5, *range(6, 24)],  # one doubled
+        range(23, -1, -1),
+        range(3, 24),
+    ):
+        restored = up(low_order(low, order))
+        assert restored.num_frames == 2 * len(order)
+        wanted = whole[high_order(order)]
+        made = intact(restored)
+        np.testing.assert_array_equal(frames_of(restored)[-40:], wanted[-40:])
+        assert made[-40:] == [1] * 40
+        shuffled = list(range(restored.num_frames))
+        random.Random(len(order)).shuffle(shuffled)
+        np.testing.assert_array_equal(
+            frames_of(up(low_order(low, order)), shuffled), frames_of(restored)
+        )
+    assert len(warnings) == 2  # of the last clip, whose first group is not whole
+    assert "frames 0 to 0 of the clip are only a part of their group" in warnings[0]
+
+
+def test_a_cut_inside_a_group_costs_that_group_only(
+    down: Filter, up: Filter, warnings: list[str]
+) -> None:
+    low = forget(down(clip_of(pictures(48)), fps=15))
+    whole = frames_of(up(low))
+    for begin in (0, 3, 5):
+        for cut in (9, 11, 12):
+            order = [*range(begin, cut), *range(17, 24)]
+            restored = up(low_order(low, order))
+            told = np.array(intact(restored), bool)
+            kept = [n for n in order if set(range(n // 4 * 4, n // 4 * 4 + 4)) <= set(order)]
+            assert told.tolist() == [n // 2 in kept for n in high_order(order)]
+            np.testing.assert_array_equal(frames_of(restored)[told], whole[high_order(kept)])
+    with pytest.raises(vs.Error, match="frames 8 to 8 of the clip are only a part of their group"):
+        frames_of(up(low_order(low, [*range(9), *range(12, 24)]), strict=1))
+
+
+def test_several_clips_of_one_model(down: Filter, up: Filter) -> None:
+    first, second = pictures(23, seed=1), pictures(33, seed=2)
+    lows = [forget(down(clip_of(frames), fps=15)) for frames in (first, second)]
+    wanted = [frames_of(up(low)) for low in lows]
+    both = up(lows[1] + lows[0] + lows[1][4:])
+    assert intact(both) == [1] * both.num_frames
+    # An odd clip's last low-rate frame stands for two, in a clip that goes on.
+    parts = [wanted[1], wanted[1][-1:], wanted[0], wanted[0][-1:], wanted[1][8:]]
+    made = frames_of(both)
+    assert len(made) == 2 * (17 + 12 + 13)
+    shown = np.concatenate([*parts, wanted[1][-1:]])
+    np.testing.assert_array_equal(made, shown)
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_five_quarters_of_the_rate(cut: int, down: Filter, up: Filter) -> None:
+    """Of a whole group every frame comes back wherever it stands; the axis is the clip's own."""
+    low = forget(down(clip_of(pictures(40)), factor_num=5, factor_den=4))
+    whole = frames_of(up(low))
+    restored = up(low[:8] + low[8 + cut :])
+    timeline = Timeline(Fraction(5, 4), 4)
+    assert restored.num_frames == timeline.high_begin(32 - cut)
+    made, told = frames_of(restored), intact(restored)
+    np.testing.assert_array_equal(made[:10], whole[:10])
+    later = -(-(8 + cut) // 4) * 4  # the first whole group behind the cut, at its frame
+    begin = timeline.high_begin(later - cut)
+    np.testing.assert_array_equal(made[begin:], whole[later * 5 // 4 :])
+    assert told == [1] * 10 + [0] * (begin - 10) + [1] * (restored.num_frames - begin)
+
+
+def test_nothing_is_read_where_the_arguments_say_all(down: Filter, up: Filter) -> None:
     low = forget(down(clip_of(pictures(24)), fps=15))
-    swapped = core.std.Splice([low[:5], low[6], low[5], low[7:]])
-    assert intact(up(swapped)) == [1] * 8 + [0] * 8 + [1] * 8
-    assert "are out of place" in warnings[0]
-    damaged_start = damage(low[2:], 0)
-    assert intact(up(damaged_start, fps=30))[-4:] == [0] * 4
-    assert "are not as Downsample" in warnings[1]
+    read: list[int] = []
+
+    def note(n: int, f: Any) -> Any:
+        read.append(n)
+        return f
+
+    noted = core.std.ModifyFrame(low, low, note)
+    size = {"width": 32, "height": 24}
+    for arguments in ({"factor_num": 2, "scale": 1}, {"fps": 30} | size, {"fps_num": 30} | size):
+        restored = up(noted, **arguments)
+        assert read == []
+    wanted = frames_of(up(low))
+    np.testing.assert_array_equal(frames_of(restored), wanted)
+    assert intact(up(low[5:], **size, fps=30)) == [0] * 6 + [1] * 8
+    up(noted, fps=30)
+    assert read[-1] == 0
+
+
+def test_source_frames_behind_a_cut_are_made_about_once(down: Filter, up: Filter) -> None:
+    low = forget(down(clip_of(pictures(160)), fps=15))
+    read: list[int] = []
+
+    def note(n: int, f: Any) -> Any:
+        read.append(n)
+        return f
+
+    cut = low[:9] + low[11:]
+    restored = up(core.std.ModifyFrame(cut, cut, note), fps=30)
+    for frame in restored.frames(prefetch=1, backlog=1, close=True):
+        frame.close()
+    assert set(read) == set(range(78))
+    assert len(read) - len(set(read)) <= 3 * 4
+
+
+def test_frames_of_another_grouping_say_what_to_give(
+    down: Filter, up: Filter, warnings: list[str]
+) -> None:
+    low = forget(down(clip_of(pictures(32)), fps=15, gop=8))
+    assert intact(up(low, fps=30, scale=1)) == [0] * 32
+    assert "were made with a time factor of 2 and gop 8, not 2 and 4" in warnings[0]
+    assert intact(up(low, fps=30, scale=1, gop=8)) == [1] * 32
+    assert intact(up(low, fps=30, width=64, height=24, gop=8)) == [0] * 32
+    assert "were made from frames of 32x24, not 64x24" in warnings[1]
 
 
 def test_a_file_whose_first_frame_is_damaged(down: Filter, up: Filter) -> None:
@@ -218,8 +343,9 @@ def test_other_models_and_other_clips(down: Filter, up: Filter, conv_model: Path
     low = forget(down(clip_of(pictures(16)), fps=15))
     with pytest.raises(vs.Error, match=r"made with model \([0-9a-f]{16}\), but the model here is"):
         core.cvrs.Upsample(low, model=str(conv_model))
-    with pytest.raises(vs.Error, match="has 16 frames, but the stamps of its first frame state"):
-        up(low + low)
+    other = forget(core.cvrs.Downsample(clip_of(pictures(16)), fps=15, model=str(conv_model)))
+    joined = up(low + other)
+    assert intact(joined) == [1] * 16 + [0] * 16
 
 
 @pytest.mark.parametrize("top", [1023, 65535])

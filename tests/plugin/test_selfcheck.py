@@ -35,19 +35,12 @@ def blended(source: Array, timeline: Timeline, low_size: tuple[int, int]) -> Arr
     size = source.shape[2:]
     kind = FrameType(np.dtype(np.uint8), 8, *size)
     low = FrameType(np.dtype(np.uint8), 8, *low_size)
-    table = timeline.downsample_table(len(source))
     made = np.empty(source.shape)
-    for begin, end, low_begin, low_end in zip(
-        table.source_begin[:-1],
-        table.source_begin[1:],
-        table.output_begin[:-1],
-        table.output_begin[1:],
-        strict=True,
-    ):
-        lows = range(int(low_begin), int(low_end))
+    for group in timeline.downsample_table(len(source)).groups():
+        lows = group.output
         places = [timeline.high_begin(n) for n in lows]
         shown = [fit(reduce(source[timeline.shown(n, len(source))], kind, low), size) for n in lows]
-        for n in range(int(begin), int(end)):
+        for n in group.source:
             at = float(np.interp(n, places, range(len(places))))
             before, share = int(at), at - int(at)
             after = min(before + 1, len(shown) - 1)

@@ -199,9 +199,7 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         assert tags is not None
         found = tags.first
     timeline = Timeline(found.ratio, found.group_length)
-    begin = timeline.high_begin(found.index)
-    span = timeline.high_begin(found.index + low.num_frames) - begin
-    length = min(span, found.length - begin)
+    length = timeline.restored_count(low.num_frames, found.index, found.length)
     if length < 1:
         raise CliError(f"{source} has no frame of the {found.length} that were sent")
     shape = tags.pixel_shape if tags else video.pixel_shape

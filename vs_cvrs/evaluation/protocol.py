@@ -91,12 +91,6 @@ class Protocol:
             low += lows
 
     def _timeline_groups(self, count: int) -> Iterator[Group]:
-        table = Timeline(self.ratio, self.group_length).downsample_table(count)
-        high, low = table.source_begin.tolist(), table.output_begin.tolist()
-        for i in range(len(low) - 1):
-            length = high[i + 1] - high[i]
-            tail = table.source_tail if i == len(low) - 2 else 0
-            shown = tuple(table.nearest_source[low[i] : low[i + 1]].tolist())
-            yield Group(
-                range(high[i], high[i + 1]), length + tail, range(low[i], low[i + 1]), shown
-            )
+        for group in Timeline(self.ratio, self.group_length).downsample_table(count).groups():
+            length = len(group.source) + group.source_tail
+            yield Group(group.source, length, group.output, group.nearest)

@@ -69,6 +69,13 @@ class Arguments:
             raise ValueError(f"scale must be 1 to {MAX_SIDE}, got {value:g}")
         return Fraction(float(value)).limit_denominator(1000)
 
+    def say_all(self, depth: int) -> bool:
+        """Whether rate, size and bits are known without a look at frames of ``depth`` bits."""
+        names = self._values.keys()
+        timed = bool(names & {"fps", "fps_num", "factor_num"})
+        sized = "scale" in names or {"width", "height"} <= names
+        return timed and sized and ("bits" in names or depth == 8)
+
     def _fraction(self, numerator: str, denominator: str) -> Fraction | None:
         num = self.number(numerator, 1, MAX_RATE)
         den = self.number(denominator, 1, MAX_RATE)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vs_cvrs.plugin.frames import FrameType
-from vs_cvrs.plugin.limits import MAX_SIDE, check_frames
+from vs_cvrs.plugin.limits import MAX_SIDE
 
 __all__ = [
     "FORMATS",
@@ -58,7 +58,6 @@ def check_clip(clip: Mapping[str, Value]) -> Clip:
     width, height = int(clip["width"]), int(clip["height"])
     if max(width, height) > MAX_SIDE:
         raise ValueError(f"the clip must be at most {MAX_SIDE} wide and high, got {width}x{height}")
-    check_frames("source", int(clip["frames"]))
     num, den = int(clip["rate_num"]), int(clip["rate_den"])
     rate = Fraction(num, den) if num > 0 and den > 0 else None
     return Clip(width, height, int(clip["frames"]), rate, is_float, bits)

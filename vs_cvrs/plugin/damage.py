@@ -6,19 +6,22 @@ a repeated frame. Whether it is, shows without the original: `TRUSTED_CORRELATIO
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.levels import Levels
 from vs_cvrs.carrier.stamp import Stamp
+from vs_cvrs.plugin.alignment import Mark, Unit
 from vs_cvrs.plugin.frames import FrameType, fit
 from vs_cvrs.runtime.session import Frames
-from vs_cvrs.timeline import GroupTable, Timeline
+from vs_cvrs.timeline import Timeline
 
 __all__ = [
     "TRUSTED_CORRELATION",
+    "Damage",
+    "Judge",
     "Verdict",
 ]
 
@@ -49,75 +52,83 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """What is wrong with a group's frames.
+
+    Attributes:
+        what: a sentence without its end.
+        readable: what was hidden in the frames that are there can still be read.
+    """
+
+    what: str
+    readable: bool = False
+
+
+@dataclass(frozen=True)
 class Judge:
     """Judges the groups of a clip whose frames ought to have stamps.
 
     Attributes:
-        table, timeline: the grouping.
-        phase: low-rate index of source frame 0.
+        timeline: the grouping.
         checksum: of the weights that restore.
+        low: (height, width) of the low-rate frames.
         output: the restored frames' type.
     """
 
-    table: GroupTable
     timeline: Timeline
-    phase: int
     checksum: str
+    low: tuple[int, int]
     output: FrameType
 
-    def stamps(self, group: int, levels: Levels) -> list[Stamp | None]:
-        """The stamps of a group's frames."""
-        begin, end = (int(n) for n in self.table.source_begin[group : group + 2])
-        head = self.table.source_head if group == 0 else 0
-        return [stamp.read(frame) for frame in levels[head : head + end - begin]]
+    def mark(self, found: Stamp | None) -> Mark | None:
+        """Where a frame with this stamp comes from; None where it says nothing of our groups."""
+        if found is None or self._other_grouping(found):
+            return None
+        sent = self.timeline.low_count(found.length)
+        return Mark(replace(found, index=0), found.index, sent) if found.index < sent else None
 
-    def damage(self, group: int, found: list[Stamp | None]) -> str:
-        """What is wrong with a group's frames; empty when they are as they were sent.
-
-        Args:
-            group: its number.
-            found: their stamps.
-        """
-        begin, end = (int(n) for n in self.table.source_begin[group : group + 2])
-        frames = f"frames {begin} to {end - 1} of the clip"
-        first = found[0]
-        if first is None or None in found:
-            return (
+    def damage(self, unit: Unit, found: Sequence[Stamp | None]) -> Damage | None:
+        """What is wrong with a unit, by the stamps of its run's frames; None: all is as sent."""
+        frames = f"frames {unit.run.start} to {unit.run.stop - 1} of the clip"
+        first = next((stamp for stamp in found if stamp is not None), None)
+        if first is not None and self._other_grouping(first):
+            return Damage(
+                f"{frames} were made with a time factor of {first.ratio} and gop "
+                f"{first.group_length}, not {self.timeline.ratio} and {self.timeline.group_length}"
+            )
+        if first is None or (None in found and not unit.whole):
+            return Damage(
                 f"{frames} are not as Downsample made them: encoded with loss, converted, scaled, "
                 "or from elsewhere"
             )
         if first.checksum != self.checksum:
-            return f"{frames} were made with another model ({first.checksum})"
-        if (first.ratio, first.group_length) != (self.timeline.ratio, self.timeline.group_length):
-            return (
-                f"{frames} were made with a time factor of {first.ratio} and gop "
-                f"{first.group_length}, not {self.timeline.ratio} and {self.timeline.group_length}"
-            )
-        index = self.phase + begin
-        if found != [replace(first, index=index + i) for i in range(len(found))]:
-            if begin == 0 and first.index != index:
-                return f"{frames} begin with low-rate frame {first.index}: give phase={first.index}"
-            return f"{frames} are out of place: the clip was cut or reordered"
-        whole_begin = index - index % first.group_length
-        sent = self.timeline.low_count(first.length)
-        if index > whole_begin or end + self.phase < min(whole_begin + first.group_length, sent):
-            return f"{frames} are only a part of their group: the clip was cut inside it"
-        return ""
-
-    def repeat_if_better(self, group: int, levels: Levels, output: Frames) -> None:
-        """Show repeated low-rate frames where what is restored cannot be trusted."""
-        table = self.table
-        begin, end = (int(n) for n in table.output_begin[group : group + 2])
-        head, output_head = (table.source_head, table.output_head) if group == 0 else (0, 0)
-        low_begin, low_end = (int(n) for n in table.source_begin[group : group + 2])
-        shown = output[output_head : output_head + end - begin]
+            return Damage(f"{frames} were made with another model ({first.checksum})")
         size = (self.output.height, self.output.width)
-        received = levels[head : head + low_end - low_begin]
+        if (first.height, first.width) != size and self.low != size:
+            return Damage(
+                f"{frames} were made from frames of {first.width}x{first.height}, not "
+                f"{size[1]}x{size[0]}"
+            )
+        if not unit.whole:
+            return Damage(
+                f"{frames} are only a part of their group: the clip was cut inside it", True
+            )
+        return None
+
+    def repeat_if_better(self, unit: Unit, levels: Levels, output: Frames) -> None:
+        """Show repeated low-rate frames where what is restored cannot be trusted."""
+        high_begin = self.timeline.high_begin
+        rows = range(unit.shown[0], unit.shown[-1] + 1)
+        shown = output[rows.start : rows.stop]
+        size = (self.output.height, self.output.width)
+        received = levels[unit.index - unit.first :][: len(unit.run)]
         low = np.stack([fit(frame, size) for frame in received])
-        nearest = table.nearest_source[begin:end] - low_begin
+        high = high_begin(unit.first) + np.array(rows)
+        places = [high_begin(unit.index + n) for n in range(len(low))]
+        nearest = np.clip(
+            [self.timeline.nearest_low(int(n)) - unit.index for n in high], 0, len(low) - 1
+        )
         # The neighbour on the other side of each frame that no low-rate frame shows.
-        high = self.timeline.high_begin(self.phase) + np.arange(begin, end)
-        places = [self.timeline.high_begin(self.phase + n) for n in range(low_begin, low_end)]
         before = np.searchsorted(places, high, side="right") - 1
         between = (before >= 0) & (before + 1 < len(low)) & ~np.isin(high, places)
         products = np.zeros(3)
@@ -130,3 +141,9 @@ class Judge:
             return
         made = low[nearest] * (self.output.top / 255.0)
         shown[:] = np.round(made) if self.output.dtype.kind == "u" else made
+
+    def _other_grouping(self, found: Stamp) -> bool:
+        return (found.ratio, found.group_length) != (
+            self.timeline.ratio,
+            self.timeline.group_length,
+        )

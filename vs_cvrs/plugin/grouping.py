@@ -47,23 +47,22 @@ def length_of(
     given: Arguments, timeline: Timeline, low_frames: int, phase: int, stated: Stated | None
 ) -> int:
     """How many frames to restore; 0: all that the clip's frames span."""
-    begin = timeline.high_begin(phase)
-    span = timeline.high_begin(phase + low_frames) - begin
+    span = timeline.high_begin(phase + low_frames) - timeline.high_begin(phase)
     length = given.number("length", 1, MAX_FRAMES)
     if stated is not None:
-        left = min(span, stated.length - begin)
-        if left < 1:
+        wanted = timeline.restored_count(low_frames, phase, stated.length)
+        if wanted < 1:
             raise ValueError(
                 f"{stated.where} CVRSIndex {stated.index} and CVRSLength {stated.length} "
                 "leave nothing to restore"
             )
-        stated.agree("length", length, left)
         sent = timeline.low_count(stated.length) - phase
-        if low_frames > sent:
+        if low_frames > sent and not stated.stamped:
             raise ValueError(
                 f"the clip has {low_frames} frames, but the {stated.where} of its first frame "
                 f"state that {sent} are left of its clip: trim it, or give clips one by one"
             )
-        length = left
-    check_frames("restored", length or span)
+        stated.agree("length", length, wanted)
+        length = wanted
+    check_frames(length or span, timeline, low_frames)
     return length or 0  # more than these frames span is an error in upsample_table

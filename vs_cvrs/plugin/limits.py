@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.runtime.memory import free_memory
 from vs_cvrs.runtime.session import Session
-from vs_cvrs.timeline import (
-    GroupTable,
-)
+from vs_cvrs.timeline import Timeline
 
 __all__ = [
     "MAX_FRAMES",
@@ -18,9 +13,15 @@ __all__ = [
     "MAX_SIDE",
     "check_frames",
     "check_memory",
+    "check_period",
 ]
 
-MAX_FRAMES = 2**24  # three days at 60 fps; the group table takes a few words for each
+MAX_FRAMES = 2**31 - 1
+"""VapourSynth's own limit."""
+
+
+_MAX_PERIOD = 2**22
+"""Low-rate frames after which groups must repeat: the group table takes some words for each."""
 
 
 MAX_SIDE = 2**15
@@ -29,18 +30,30 @@ MAX_SIDE = 2**15
 MAX_RATE = 2**31 - 1
 
 
-def check_frames(which: str, frames: int) -> None:
-    """Raise ValueError for a clip that is too long for a group table."""
+def check_frames(frames: int, timeline: Timeline, low_frames: int) -> None:
+    """Raise ValueError for a restored clip, or a group table, that is too long."""
     if frames > MAX_FRAMES:
         raise ValueError(
-            f"the {which} clip must have at most {MAX_FRAMES} frames, got {frames}; core.std.Trim "
-            "cuts clips of players, which state no length"
+            f"the restored clip must have at most {MAX_FRAMES} frames, got {frames}; {_TRIM}"
         )
+    check_period(timeline, low_frames)
+
+
+def check_period(timeline: Timeline, low_frames: int) -> None:
+    """Raise ValueError where groups do not repeat, or too late for so long a clip."""
+    if min(timeline.period(), low_frames) > _MAX_PERIOD:
+        raise ValueError(
+            f"with a time factor of {timeline.ratio} the low-rate clip must have at most "
+            f"{_MAX_PERIOD} frames, got {low_frames}; {_TRIM}"
+        )
+
+
+_TRIM = "core.std.Trim cuts clips of players, which state no length"
 
 
 def check_memory(
     session: Session,
-    table: GroupTable,
+    group: tuple[int, int],
     source: FrameType,
     output: FrameType,
     *,
@@ -51,16 +64,11 @@ def check_memory(
     ``restored``: whether its source frames are restored too, to be compared.
 
     There would be no error later: the system hands out memory that it does not have, and ends the
-    process that uses it.
+    process that uses it. ``group``: frames of the largest group before and after the filter.
     """
-    pixels = [
-        _longest(begins, head, tail) * kind.height * kind.width
-        for begins, head, tail, kind in (
-            (table.source_begin, table.source_head, table.source_tail, source),
-            (table.output_begin, table.output_head, table.output_tail, output),
-        )
-    ]
-    stored = [3 * n * kind.dtype.itemsize for n, kind in zip(pixels, (source, output), strict=True)]
+    kinds = (source, output)
+    pixels = [n * kind.height * kind.width for n, kind in zip(group, kinds, strict=True)]
+    stored = [3 * n * kind.dtype.itemsize for n, kind in zip(pixels, kinds, strict=True)]
     # Two equal group buffers, and frames of two groups on either side of the filter.
     needed = 2 * max(stored) + 2 * sum(stored) + restored * sum(stored)
     if session.device.type == "cpu":
@@ -71,10 +79,3 @@ def check_memory(
             f"a group of frames takes about {needed / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB "
             "of memory are free: use a smaller gop, time factor or size"
         )
-
-
-def _longest(begins: npt.NDArray[np.int64], head: int, tail: int) -> int:
-    lengths = np.diff(begins).tolist()
-    lengths[0] += head
-    lengths[-1] += tail
-    return int(max(lengths))

@@ -6,7 +6,7 @@ wrong with the arguments is found here, before the first frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,12 +15,13 @@ from vs_cvrs import __version__
 from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.checkpoints import zoo
+from vs_cvrs.plugin.alignment import Alignment
 from vs_cvrs.plugin.arguments import Arguments
 from vs_cvrs.plugin.clip import Clip, Value, check_clip, frame_type
 from vs_cvrs.plugin.depths import downsample_bits, low_rate_type, upsample_bits
 from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.plugin.grouping import length_of, phase_of, timeline_of
-from vs_cvrs.plugin.limits import MAX_SIDE, check_memory
+from vs_cvrs.plugin.limits import MAX_SIDE, check_memory, check_period
 from vs_cvrs.plugin.models import check_model, open_model, warnings_of
 from vs_cvrs.plugin.processing import Downsampler, Processor, Upsampler
 from vs_cvrs.plugin.rates import downsample_rate, pair, upsample_rate
@@ -40,6 +41,9 @@ __all__ = [
     "versions",
 ]
 
+ReadFrame = Callable[[int], tuple[Mapping[str, Value], bytes]]
+"""A frame's CVRS properties, and its samples, plane after plane; an error where it has none."""
+
 
 @dataclass(frozen=True)
 class FilterPlan:
@@ -47,10 +51,13 @@ class FilterPlan:
 
     ``rate`` is (0, 0) where it is unknown; then frame durations are multiplied by
     ``duration_factor``. ``index_property`` is the property that gets the frame's number.
-    ``first_index`` is the CVRSIndex of source frame 0, or -1 where it has none.
+    ``first_index`` is the CVRSIndex that source frame 0 must have, or -1 where it is not checked.
+    ``largest`` are the frames of the largest group before and after the filter. ``aligns``: the
+    processor is asked where each group is.
     """
 
     table: GroupTable
+    largest: tuple[int, int]
     width: int
     height: int
     is_float: bool
@@ -59,6 +66,7 @@ class FilterPlan:
     duration_factor: tuple[int, int]
     processor: Processor
     properties: dict[str, int | str] = field(default_factory=dict)
+    aligns: bool = False
     index_property: str = ""
     first_index: int = -1
     warnings: list[str] = field(default_factory=list)
@@ -68,8 +76,7 @@ def plan(
     name: str,
     clip: Mapping[str, Value],
     arguments: Mapping[str, Value],
-    properties: Mapping[str, Value],
-    first_frame: bytes = b"",
+    read_frame: ReadFrame,
 ) -> FilterPlan:
     """Plan a filter.
 
@@ -78,8 +85,7 @@ def plan(
         clip: width, height, frames, rate_num, rate_den, is_constant, is_rgb, is_float, bits and
             format_name of the source clip.
         arguments: the script's, by their names in the filter's signature.
-        properties: the CVRS properties of the source clip's first frame; Upsample only.
-        first_frame: that frame's samples, plane after plane; Upsample only.
+        read_frame: reads a frame of the source clip.
 
     Raises:
         ValueError, OSError, RuntimeError: with one sentence for the user.
@@ -89,9 +95,12 @@ def plan(
     if name == "Downsample":
         return _plan_downsample(source, given)
     stamps = given.number("stamp", 0, 1) != 0
-    stated = Stated.read(properties)
-    if stated is None and stamps:
-        stated = Stated.of_stamp(source, first_frame)
+    stated = None
+    if not given.say_all(source.bits):
+        properties, samples = read_frame(0)
+        stated = Stated.read(properties)
+        if stated is None and stamps:
+            stated = Stated.of_stamp(source, samples)
     return _plan_upsample(source, given, stated, stamps)
 
 
@@ -116,7 +125,10 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
     session = open_model(given, ratio, scale)
     timeline = timeline_of(given, session, ratio)
     check_model(session, ratio, (low_width, low_height), (clip.width, clip.height))
+    lows = timeline.low_count(clip.frames)
+    check_period(timeline, lows)
     table = timeline.downsample_table(clip.frames)
+    most = min(timeline.most_high(), table.source_end), min(timeline.group_length, lows)
     source = frame_type(clip)
     output = low_rate_type(downsample_bits(clip, given), low_height, low_width)
     check = bool(given.number("check", 0, 1))
@@ -125,7 +137,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
         headroom = MAX_HEADROOM
     elif not check:
         raise ValueError("headroom is for check=1, which finds out where it helps")
-    check_memory(session, table, source, output, restored=check)
+    check_memory(session, most, source, output, restored=check)
     high_rate = pair(clip.rate)
     mark: Stamp | None = None
     if given.number("stamp", 0, 1) != 0 and stamp.fits(low_width, low_height):
@@ -141,13 +153,16 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
         )
     return FilterPlan(
         table=table,
+        largest=most,
         width=low_width,
         height=low_height,
         is_float=False,
         bits=output.bits,
         rate=pair(low_rate),
         duration_factor=pair(ratio),
-        processor=Downsampler(session, source, output, table, timeline, mark, check, headroom),
+        processor=Downsampler(
+            session, source, output, timeline, clip.frames, mark, check, headroom
+        ),
         properties={
             "CVRSVersion": PROPERTIES_VERSION,
             "CVRSFactorNum": ratio.numerator,
@@ -187,7 +202,6 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
     table = timeline.upsample_table(clip.frames, phase, length)
     source = frame_type(clip)
     output = FrameType(source.dtype, clip.bits, height, width)
-    check_memory(session, table, source, output)
     stamped = stamps and (stamp.fits(clip.width, clip.height) if stated is None else stated.stamped)
     strict = bool(given.number("strict", 0, 1))
     if strict and not stamped:
@@ -199,15 +213,26 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
             "nothing tells what is to be restored: the clip's first frame has no CVRS properties "
             "and no stamp, and neither a rate or a factor nor a size is given"
         )
+
+    alignment = None
+    # Of a clip without stamps a group has what the table says; else it may be found in any part.
+    most = table.source_head + clip.frames, table.output_head + table.output_end
+    if stamped:
+        alignment = Alignment(timeline, clip.frames, phase, table.output_frames)
+        most = timeline.group_length, timeline.most_high()
+    most = min(timeline.group_length, most[0]), min(timeline.most_high(), most[1])
+    check_memory(session, most, source, output)
     return FilterPlan(
         table=table,
+        largest=most,
         width=width,
         height=height,
         is_float=clip.is_float,
         bits=clip.bits,
         rate=pair(high_rate),
         duration_factor=pair(1 / ratio),
-        processor=Upsampler(session, source, output, table, timeline, phase, stamped, strict, bits),
-        first_index=stated.index if stated else -1,
+        processor=Upsampler(session, source, output, timeline, alignment, strict, bits),
+        aligns=stamped,
+        first_index=stated.index if stated and not stamped else -1,
         warnings=warnings_of(given, session),
     )

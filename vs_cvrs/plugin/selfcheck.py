@@ -25,7 +25,7 @@ from vs_cvrs.carrier.stamp import Mode, Sent, quality_of
 from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.plugin.interpolation import interpolate, reduce
 from vs_cvrs.runtime.session import FULL_SPAN, Frames, Session
-from vs_cvrs.timeline import GroupTable, Timeline
+from vs_cvrs.timeline import Timeline
 
 __all__ = ["MAX_HEADROOM", "Outcome", "SelfCheck"]
 
@@ -82,7 +82,8 @@ class SelfCheck:
     Attributes:
         session: sender's and receiver's model.
         source, output: types of the source's and the low-rate frames.
-        table, timeline: the grouping, of Downsample.
+        timeline: the grouping.
+        length: frames of the source clip.
         headroom: levels by which black and white may move, up to `MAX_HEADROOM`.
         stamp: puts stamps into the low-rate frames of a group, from which the receiver knows how it
             was sent. None: there are none, and all groups are hidden as they are.
@@ -91,8 +92,8 @@ class SelfCheck:
     session: Session
     source: FrameType
     output: FrameType
-    table: GroupTable
     timeline: Timeline
+    length: int
     headroom: int
     stamp: Callable[[int, Frames, Sent], None] | None
     _memory: npt.NDArray[np.uint8] = field(init=False)
@@ -100,29 +101,29 @@ class SelfCheck:
     def __post_init__(self) -> None:
         self._memory = np.empty(0, np.uint8)
 
-    def encode(self, group: int, source: Frames, low: Frames) -> Outcome:
+    def encode(self, first: int, source: Frames, low: Frames) -> Outcome:
         """Make the low-rate frames of a group in the way that comes back best.
 
         Args:
-            group: its number.
+            first: number of the first of them.
             source: its frames, padding at the end of the clip included.
             low: written.
         """
-        outcome = self._encode(group, source, low)
+        outcome = self._encode(first, source, low)
         if self.stamp is not None:
-            self.stamp(group, low, outcome.sent)
+            self.stamp(first, low, outcome.sent)
         return outcome
 
-    def _encode(self, group: int, source: Frames, low: Frames) -> Outcome:
+    def _encode(self, first: int, source: Frames, low: Frames) -> Outcome:
         restored = self._restored(source)
         if self.stamp is None:
-            return _outcome(Sent(), self._hide(group, source, low, restored, FULL_SPAN))
-        plain = self._plain(group, source)
+            return _outcome(Sent(), self._hide(first, source, low, restored, FULL_SPAN))
+        plain = self._plain(first, source, len(low))
         # What a stamp changes is the same for any way, and takes its part in what is compared.
-        self.stamp(group, plain, Sent())
-        mode, shown = self._best_interpolation(group, plain, source, restored)
+        self.stamp(first, plain, Sent())
+        mode, shown = self._best_interpolation(first, plain, source, restored)
         if not shown.psnr >= _INVISIBLE:  # not a number: the session will complain of it
-            span, hidden = self._best_hiding(group, source, low, restored)
+            span, hidden = self._best_hiding(first, source, low, restored)
             if hidden.every <= shown.every:
                 return _outcome(Sent(black=span[0], white=span[1]), hidden)
         low[:] = plain
@@ -135,9 +136,9 @@ class SelfCheck:
         return self.source.view(self._memory, len(source))
 
     def _best_hiding(
-        self, group: int, source: Frames, low: Frames, restored: Frames
+        self, first: int, source: Frames, low: Frames, restored: Frames
     ) -> tuple[tuple[int, int], _Errors]:
-        span, best = FULL_SPAN, self._hide(group, source, low, restored, FULL_SPAN)
+        span, best = FULL_SPAN, self._hide(first, source, low, restored, FULL_SPAN)
         if best.ends < _ENDS_SHARE:
             return span, best
         tried = np.empty_like(low)
@@ -145,7 +146,7 @@ class SelfCheck:
             candidate = (levels, 255 - levels)
             if best.psnr >= _GOOD:
                 break
-            found = self._hide(group, source, tried, restored, candidate)
+            found = self._hide(first, source, tried, restored, candidate)
             if found.psnr < best.psnr + _WORTH:
                 break
             span, best = candidate, found
@@ -153,50 +154,48 @@ class SelfCheck:
         return span, best
 
     def _hide(
-        self, group: int, source: Frames, low: Frames, restored: Frames, span: tuple[int, int]
+        self, first: int, source: Frames, low: Frames, restored: Frames, span: tuple[int, int]
     ) -> _Errors:
         bits = self.source.bits
         low_bits = self.output.bits
         self.session.encode(source, low, bits=bits, low_bits=low_bits, span=span)
         if self.stamp is not None:
-            self.stamp(group, low, Sent())
+            self.stamp(first, low, Sent())
         # Integers of two depths at once are not what sessions take.
         received = low if low_bits == 8 else low.astype(np.float32) / np.float32(self.output.top)
         self.session.decode(received, restored, bits=bits, low_bits=low_bits, span=span)
-        return self._compare(group, source, restored)
+        return self._compare(first, source, restored)
 
-    def _plain(self, group: int, source: Frames) -> Levels:
+    def _plain(self, first: int, source: Frames, count: int) -> Levels:
         """Low-rate frames that only show."""
-        begin, end = (int(n) for n in self.table.output_begin[group : group + 2])
-        first = self.timeline.high_begin(begin)
-        places = (self.timeline.high_begin(n) - first for n in range(begin, end))
+        begin = self.timeline.high_begin(first)
+        places = (self.timeline.high_begin(first + n) - begin for n in range(count))
         return np.stack([reduce(source[n], self.source, self.output) for n in places])
 
     def _best_interpolation(
-        self, group: int, plain: Levels, source: Frames, restored: Frames
+        self, first: int, plain: Levels, source: Frames, restored: Frames
     ) -> tuple[Mode, _Errors]:
-        begin, end = (int(n) for n in self.table.output_begin[group : group + 2])
-        high = self.timeline.high_begin(begin) + np.arange(len(source))
-        between = self.timeline.neighbours(begin, end, high)
+        high = self.timeline.high_begin(first) + np.arange(len(source))
+        between = self.timeline.neighbours(first, first + len(plain), high)
         found = []
         for mode in (Mode.INTERPOLATED, Mode.EARLIER, Mode.LATER):
             interpolate(plain, between, mode, restored, self.source)
-            found.append((mode, self._compare(group, source, restored)))
+            found.append((mode, self._compare(first, source, restored)))
             if not between.share.any() or not found[-1][1].every > 0.0:
                 break
         return min(found, key=lambda pair: pair[1].every)
 
-    def _compare(self, group: int, source: Frames, restored: Frames) -> _Errors:
+    def _compare(self, first: int, source: Frames, restored: Frames) -> _Errors:
         """Errors over the frames that will be shown."""
-        begin, end = (int(n) for n in self.table.source_begin[group : group + 2])
-        low_begin, low_end = (int(n) for n in self.table.output_begin[group : group + 2])
-        first = self.timeline.high_begin(low_begin)
-        shown = {self.timeline.high_begin(n) - first for n in range(low_begin, low_end)}
+        begin = self.timeline.high_begin(first)
+        count = min(len(source), self.length - begin)
+        lows = range(first, first + self.timeline.group_length)
+        shown = {self.timeline.high_begin(n) - begin for n in lows}
         scale = np.float32(1.0 / self.source.top)
         errors, at_ends = [], 0.0
         # Of numbers that are not finite the session complains.
         with np.errstate(invalid="ignore", over="ignore"):
-            for n in range(end - begin):
+            for n in range(count):
                 wanted = source[n].astype(np.float32) * scale
                 squares = np.square(restored[n].astype(np.float32) * scale - wanted)
                 errors.append(float(squares.mean(dtype=np.float64)))
