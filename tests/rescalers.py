@@ -13,7 +13,7 @@ CONV: dict[str, Any] = {
 }
 
 
-def _mix(**changes: Any) -> dict[str, Any]:
+def mix(**changes: Any) -> dict[str, Any]:
     up = {
         "dim": 8,
         "three_D_res_num": 1,
@@ -29,9 +29,9 @@ def _mix(**changes: Any) -> dict[str, Any]:
 
 VARIANTS = [
     ("conv", CONV),
-    ("mix", _mix()),
-    ("mix", _mix(use_shuffle=False, dim=6)),
-    ("mix", _mix(use_shortcut=False)),
-    ("mix", _mix(depths=[], num_heads=[])),
-    ("mix", _mix(depths=[1, 3], num_heads=[1, 4])),
+    ("mix", mix()),
+    ("mix", mix(use_shuffle=False, dim=6)),
+    ("mix", mix(use_shortcut=False)),
+    ("mix", mix(depths=[], num_heads=[])),
+    ("mix", mix(depths=[1, 3], num_heads=[1, 4])),
 ]

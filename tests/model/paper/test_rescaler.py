@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from rescalers import CONV, DOWN, VARIANTS
+from rescalers import CONV, DOWN, VARIANTS, mix
 
 from vs_cvrs.model import ConvRescaler, MixRescaler, build
 
@@ -42,12 +42,12 @@ def test_stages_give_the_sizes_that_are_asked_for(
         (ConvRescaler, {**CONV, "down_opt": 3}, "down_opt"),
         (ConvRescaler, {**CONV, "down_opt": {**DOWN, "kernel_size": [3, 3]}}, "kernel_size"),
         (ConvRescaler, {**CONV, "up_opt": {**CONV["up_opt"], "mid_channels": 6}}, "mid_channels"),
-        (MixRescaler, _mix(dim=6), "dim"),
-        (MixRescaler, _mix(num_heads=[3]), "num_heads"),
-        (MixRescaler, _mix(num_heads=[2, 2]), "num_heads"),
-        (MixRescaler, _mix(depths="2"), "depths"),
-        (MixRescaler, _mix(use_shuffle=1), "use_shuffle"),
-        (MixRescaler, _mix(window_size=[64, 64, 64]), "window_size"),
+        (MixRescaler, mix(dim=6), "dim"),
+        (MixRescaler, mix(num_heads=[3]), "num_heads"),
+        (MixRescaler, mix(num_heads=[2, 2]), "num_heads"),
+        (MixRescaler, mix(depths="2"), "depths"),
+        (MixRescaler, mix(use_shuffle=1), "use_shuffle"),
+        (MixRescaler, mix(window_size=[64, 64, 64]), "window_size"),
     ],
 )
 def test_options_that_do_not_fit_are_named(
