@@ -51,7 +51,7 @@ def drive(app: QApplication) -> None:
     print(pictures, "pictures,", wrong, "wrong", flush=True)
 
 
-class App(QApplication):
+class App(QApplication):  # type: ignore[misc]
     """Ends when it has been driven."""
 
     def exec(self) -> int:
