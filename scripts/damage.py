@@ -18,13 +18,16 @@ import vapoursynth as vs
 from rich.table import Table
 
 from vs_cvrs import metrics
+from vs_cvrs.carrier import lossless
 from vs_cvrs.evaluation import EvaluationError, report
 from vs_cvrs.evaluation.clips import clip_of, frames_of
 from vs_cvrs.evaluation.scenes import Frames, Scene, find_scenes, read_frames
-from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
+from vs_cvrs.programs.ffmpeg import find_ffmpeg
 from vs_cvrs.timeline import Timeline, low_size
 
 _RATE = Fraction(30)
+_KEYFRAMES = 24
+_YUV = lossless.Carrier("x264", "yuv")
 
 _BT709 = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_inp"
 _TO_RGB = "scale=in_color_matrix=bt709:in_range=tv:flags=accurate_rnd+full_chroma_int"
@@ -35,8 +38,8 @@ class Carrier:
     """A way for low-rate frames from sender to receiver."""
 
     name: str
-    pixel_format: str = CARRIER_FORMAT
-    codec: tuple[str, ...] = tuple(LOSSLESS["x264"])
+    pixel_format: str = _YUV.pixel_format
+    codec: tuple[str, ...] = tuple(_YUV.options(_KEYFRAMES))
     filters: str = ""
     trimmed: int = 0
 
@@ -66,8 +69,11 @@ def _x264(crf: int) -> tuple[str, ...]:
 
 CARRIERS = (
     Carrier("x264 lossless, 4:4:4 10 bit"),
-    Carrier("x265 lossless, 4:4:4 10 bit", codec=tuple(LOSSLESS["x265"])),
-    Carrier("FFV1, 4:4:4 10 bit", codec=tuple(LOSSLESS["ffv1"])),
+    Carrier(
+        "x265 lossless, 4:4:4 10 bit",
+        codec=tuple(lossless.Carrier("x265", "yuv").options(_KEYFRAMES)),
+    ),
+    Carrier("FFV1, 4:4:4 10 bit", codec=tuple(lossless.Carrier("ffv1", "yuv").options(_KEYFRAMES))),
     Carrier("x264 lossless, 4:4:4 8 bit", "yuv444p"),
     Carrier("x264 CRF 4, 4:4:4 10 bit", codec=_x264(4)),
     Carrier("x264 CRF 12, 4:4:4 10 bit", codec=_x264(12)),

@@ -29,8 +29,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from vs_cvrs import metrics
+from vs_cvrs.carrier.lossless import Carrier
 from vs_cvrs.cli.clips import stated_matrix, usual_matrix
-from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, LOSSLESS, find_ffmpeg
+from vs_cvrs.programs.ffmpeg import find_ffmpeg
 from vs_cvrs.programs.vspipe import find_vspipe
 
 Frame = npt.NDArray[np.uint8]
@@ -58,6 +59,7 @@ clip.set_output()
 
 _DIFFERENCE_GAIN = 10
 _MAX_FRAMES = 500
+_KEYFRAMES = 24
 
 
 class DemoError(Exception):
@@ -83,7 +85,7 @@ def transcode(script: Path, output: Path, frames: int, title: str, console: Cons
     # stated of the input too, or else ffmpeg converts from the matrix that it guesses.
     colours = ["-colorspace", "bt709", "-color_range", "tv"]
     command = [find_ffmpeg(), "-y", "-v", "error", *colours, "-f", "yuv4mpegpipe", "-i", "-"]
-    command += [*LOSSLESS["x264"], "-preset", "veryfast", "-pix_fmt", CARRIER_FORMAT]
+    command += Carrier("x264", "yuv").options(_KEYFRAMES)
     command += [*colours, str(partial)]
     started = time.perf_counter()
     columns = (

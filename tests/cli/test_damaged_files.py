@@ -15,7 +15,7 @@ from vs_cvrs.cli import coding
 from vs_cvrs.cli import probe as probing
 from vs_cvrs.cli.clips import Video, core, open_video, undecodable
 
-LOSSLESS = ["-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv444p10le"]
+LOSSLESS = ["-c:v", "libx264rgb", "-qp", "0", "-pix_fmt", "bgr24"]
 
 
 def test_resume_remembers_damaged_frames(low: Path, tiny_model: Path, tmp_path: Path) -> None:

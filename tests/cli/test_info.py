@@ -15,7 +15,7 @@ from vs_cvrs.cli.clips import core, open_video, to_rgb24
 from vs_cvrs.cli.probe import State, probe
 from vs_cvrs.cli.tags import read_tags
 
-LOSSLESS = ["-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv444p10le"]
+LOSSLESS = ["-c:v", "libx264rgb", "-qp", "0", "-pix_fmt", "bgr24"]
 
 
 @pytest.mark.parametrize("form", ["mkv", "mp4", "nut"])
@@ -161,10 +161,10 @@ def test_compare_wants_the_same_size_and_length(source: Path, low: Path) -> None
 
 def test_doctor() -> None:
     done = commands.run("doctor")
-    lines = {line[8:32].strip(): line[:8].strip() for line in done.stdout.splitlines()}
+    lines = {line[8:38].strip(): line[:8].strip() for line in done.stdout.splitlines()}
     needed = ["Python", "VapourSynth", "cvrs plugin", "BestSource", "PyTorch", "ffmpeg"]
     assert [lines[name] for name in needed] == ["ok"] * len(needed)
-    assert lines["encoder libx264"] == "ok"
+    assert lines["encoder x264, rgb, 8 bits"] == "ok"
 
 
 def test_doctor_gives_advice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,6 @@ def test_doctor_gives_advice(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(doctor, "find_ffmpeg", missing)
     done = commands.run("doctor", code=1)
-    assert "missing ffmpeg                  install ffmpeg, or: pip install imageio-ffmpeg" in (
-        done.stdout
-    )
+    advice = "install ffmpeg, or: pip install imageio-ffmpeg"
+    assert f"missing {'ffmpeg':30}{advice}" in done.stdout
     assert core.core_version.release_major >= 75

@@ -41,7 +41,7 @@ class Kind:
         name: the file's.
         said, unsaid: what encode says and does not say.
         options: of encode.
-        shape, colours: of pixels; primaries and transfer.
+        shape, colours, matrix: of pixels; primaries and transfer; of the restored file.
         frames, rate, size: what comes back.
         files: texts that ffmpeg reads, by their names.
     """
@@ -53,6 +53,7 @@ class Kind:
     options: list[str] = field(default_factory=list)
     shape: Fraction = Fraction(1)
     colours: tuple[int, int] = (2, 2)
+    matrix: int = 1
     frames: int = 10
     rate: Fraction = Fraction(25)
     size: tuple[int, int] = (64, 48)
@@ -77,8 +78,9 @@ KINDS: dict[str, Kind] = {
             *("-vf", tagged("bt2020", "smpte2084", "bt2020nc", "yuv420p10le")),
             *("-c:v", "libx265", "-x265-params", HDR10),
         ],
-        said=["not kept: ", "HDR metadata"],
+        unsaid=["not kept"],
         colours=(9, 16),
+        matrix=9,
     ),
     "HLG": Kind(
         [
@@ -86,15 +88,17 @@ KINDS: dict[str, Kind] = {
             *("-vf", tagged("bt2020", "arib-std-b67", "bt2020nc", "yuv420p10le")),
             *("-c:v", "libx265", "-x265-params", "log-level=error"),
         ],
-        said=["not kept: 10 bits"],
+        unsaid=["not kept"],
         colours=(9, 18),
+        matrix=9,
     ),
-    "10 bits": Kind([*PICTURES, *X264, "-pix_fmt", "yuv422p10le"], said=["not kept: 10 bits"]),
+    "10 bits": Kind([*PICTURES, *X264, "-pix_fmt", "yuv422p10le"], unsaid=["not kept"]),
     "film": Kind(
         [*PICTURES, "-vf", tagged("bt470bg", "bt470bg", "bt470bg"), *X264],
         said=["BT.601", "as the file states"],
         unsaid=["not kept"],
         colours=(5, 5),
+        matrix=5,
     ),
     "full range": Kind([*PICTURES, *X264, "-pix_fmt", "yuvj420p"], unsaid=["not kept"]),
     "unstated matrix": Kind([*PICTURES, *X264], said=["BT.601 (by its size)"]),
@@ -116,14 +120,14 @@ KINDS: dict[str, Kind] = {
         [*PICTURES, "-vf", "setfield=tff", *X264, "-flags", "+ildct+ilme"],
         options=["--progressive"],
     ),
-    "ProRes": Kind([*PICTURES, "-c:v", "prores_ks"], name="in.mov", said=["not kept: 10 bits"]),
+    "ProRes": Kind([*PICTURES, "-c:v", "prores_ks"], name="in.mov", unsaid=["not kept"]),
     "VP9 with transparency": Kind(
         [*PICTURES, "-vf", "format=yuva420p", "-c:v", "libvpx-vp9", "-cpu-used", "8"],
         name="in.webm",
         said=["not kept: transparency"],
     ),
     "AV1": Kind([*PICTURES, "-c:v", "libsvtav1", "-preset", "12"], name="in.mp4"),
-    "MJPEG": Kind([*PICTURES, "-c:v", "mjpeg"], name="in.avi"),
+    "MJPEG": Kind([*PICTURES, "-c:v", "mjpeg"], name="in.avi", matrix=5),
     "GIF": Kind(list(PICTURES), name="in.gif", unsaid=["not kept"]),
     "APNG": Kind(
         [*PICTURES, "-vf", "format=rgba,colorchannelmixer=aa=0.5", "-f", "apng"],
@@ -131,7 +135,10 @@ KINDS: dict[str, Kind] = {
         said=["not kept: transparency"],
     ),
     "WebP": Kind(
-        [*PICTURES, "-c:v", "libwebp_anim"], name="in.webp", options=["--constant-rate", "25"]
+        [*PICTURES, "-c:v", "libwebp_anim"],
+        name="in.webp",
+        options=["--constant-rate", "25"],
+        matrix=5,
     ),
     "raw H.264": Kind([*PICTURES, *X264], name="in.h264", options=["--constant-rate", "25"]),
     "AVI with B-frames": Kind(
@@ -211,8 +218,10 @@ def test_kind(name: str, tiny_model: Path, tmp_path: Path) -> None:
     assert low.pixel_shape == restored.pixel_shape == kind.shape
     for video in (low, restored):
         properties = video.clip.get_frame(0).props
-        assert (video.primaries, video.transfer) == kind.colours
-        assert (properties["_Matrix"], properties["_Range"]) == (1, 0)
+        assert (video.colours.primaries, video.colours.transfer) == kind.colours
+        is_rgb = video is low
+        assert properties["_Matrix"] == (0 if is_rgb else kind.matrix)
+        assert properties["_Range"] == int(is_rgb)
     audio = [s.codec for s in streams_of(source) if s.kind == "audio"]
     for path in (out, back):
         assert [s.codec for s in streams_of(path) if s.kind == "audio"] == audio
@@ -227,7 +236,7 @@ def test_colours_are_read_back_by_ffmpeg(tiny_model: Path, tmp_path: Path) -> No
         commands.run("encode", source, out, *words)
         command = [find_ffmpeg(), "-hide_banner", "-i", str(out)]
         said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
-        assert "yuv444p10le(tv, bt709/bt2020/arib-std-b67" in said, said
+        assert "(pc, gbr/bt2020/arib-std-b67" in said, said
 
 
 @pytest.mark.parametrize("form", ["mp4", "mov", "mkv"])
@@ -359,7 +368,7 @@ def test_low_rate_files_of_any_times(low: Path, tiny_model: Path, tmp_path: Path
     """Stamps tell the rate: what the container says of it does not matter."""
     uneven = tmp_path / "uneven.mkv"
     times = "setpts='PTS+if(gt(N,9),2/TB,0)'"
-    lossless = ["-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv444p10le"]
+    lossless = ["-c:v", "libx264rgb", "-qp", "0", "-pix_fmt", "bgr24"]
     commands.ffmpeg("-i", low, "-an", "-vf", times, "-fps_mode", "vfr", *lossless, uneven)
     assert commands.run("info", uneven)
     out = tmp_path / "out.mkv"

@@ -11,7 +11,7 @@ from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.lossless import DEPTHS
 from vs_cvrs.carrier.stamp import Stamp
 
-__all__ = ["Levels", "find_stamp", "to_levels", "white_of"]
+__all__ = ["Levels", "find_stamp", "read_stamp", "to_levels", "white_of"]
 
 Levels = npt.NDArray[Any]
 """(..., 3, height, width): uint8 for 8 bits, uint16 for 10."""
@@ -38,6 +38,12 @@ def to_levels(frames: npt.NDArray[Any], white: float, bits: int = 8) -> Levels:
     with np.errstate(invalid="ignore", over="ignore"):
         levels = np.round(frames.astype(np.float32) * np.float32(top / white))
         return np.clip(levels, 0, top).astype(kind)
+
+
+def read_stamp(frame: Levels) -> Stamp | None:
+    """The stamp of a frame of 8 or of 10 bits; None where it has none."""
+    found = find_stamp(frame, white_of(frame))
+    return None if found is None else found[0]
 
 
 def find_stamp(frame: npt.NDArray[Any], white: float) -> tuple[Stamp, int] | None:

@@ -2,11 +2,12 @@
 
 Low-rate frames are RGB of 8 or 10 bits. They travel as they are, or as BT.709 YUV 4:4:4 in limited
 range with two bits more, which carries every RGB colour: all 16,777,216 of 8 bits in 10, and of 10
-bits in 12 (the worst error is 0.415 of a level). What RGB takes: docs/command-line.md.
+bits in 12 (the worst error is 0.415 of a level). What RGB takes: docs/carriers.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["CODECS", "COLOURS", "DEPTHS", "Carrier", "keyframe_interval"]
@@ -21,7 +22,7 @@ DEPTHS = (8, 10)
 """Bits of a sample of low-rate frames."""
 
 _KEYFRAME_FRAMES = 24
-"""About how many frames lie between two keyframes. Measured: docs/command-line.md."""
+"""About how many frames lie between two keyframes. Measured: docs/carriers.md."""
 
 # libx264 has RGB of 8 bits only, and YUV of at most 10.
 _FORMATS: dict[tuple[str, str, int], tuple[str, str, str]] = {
@@ -78,12 +79,15 @@ class Carrier:
         """VapourSynth's name of the format that frames are converted to, without loss."""
         return self._format[2]
 
-    def options(self, keyframes: int, preset: str | None = None) -> list[str]:
+    def options(
+        self, keyframes: int, preset: str | None = None, parameters: Sequence[str] = ()
+    ) -> list[str]:
         """The video options of ffmpeg, without the colour description.
 
         Args:
             keyframes: frames from one keyframe to the next; there are no others.
             preset: of x264 and x265; None: veryfast.
+            parameters: more of them for x264 and x265, in their own words.
         """
         words = ["-c:v", self.encoder]
         interval = ["-g", str(keyframes), "-keyint_min", str(keyframes)]
@@ -91,9 +95,11 @@ class Carrier:
         if self.codec == "x264":
             # Scene cuts would make keyframes inside groups, where a seek is of no use.
             words += ["-qp", "0", *interval, "-sc_threshold", "0", *speed]
+            if parameters:
+                words += ["-x264-params", ":".join(parameters)]
         elif self.codec == "x265":
-            parameters = ["lossless=1", "log-level=error", "scenecut=0", "open-gop=0"]
-            words += ["-x265-params", ":".join(parameters), *interval, *speed]
+            own = ["lossless=1", "log-level=error", "scenecut=0", "open-gop=0"]
+            words += ["-x265-params", ":".join([*own, *parameters]), *interval, *speed]
         else:
             # The range coder, whose larger context model makes up for what it costs in RGB.
             words += ["-level", "3", "-coder", "range_tab", "-context", "1", "-g", str(keyframes)]

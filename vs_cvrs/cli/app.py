@@ -30,9 +30,17 @@ app = typer.Typer(
 class Codec(enum.StrEnum):
     """Encoders."""
 
+    auto = "auto"
     x264 = "x264"
     x265 = "x265"
     ffv1 = "ffv1"
+
+
+class Colours(enum.StrEnum):
+    """What low-rate frames are encoded as."""
+
+    rgb = "rgb"
+    yuv = "yuv"
 
 
 def main() -> None:
@@ -110,7 +118,15 @@ def encode(
         str | None, typer.Option(help="Or by how much: 2, 5/4. Default: 2.")
     ] = None,
     scale: Annotated[float | None, typer.Option(help="By how much to reduce the size.")] = None,
-    codec: Annotated[Codec, typer.Option(help="Lossless encoder.")] = Codec.x264,
+    codec: Annotated[
+        Codec, typer.Option(help="Lossless encoder. auto: x264 for 8 bits, ffv1 for 10.")
+    ] = Codec.auto,
+    carrier: Annotated[
+        Colours, typer.Option(help="Low-rate frames as RGB, or larger as YUV for live playback.")
+    ] = Colours.rgb,
+    bits: Annotated[
+        str, typer.Option(help="Of low-rate frames: 8, 10 (they hide more), or auto: the source's.")
+    ] = "auto",
     preset: Preset = None,
     model: Model = "auto",
     device: Device = "auto",
@@ -151,6 +167,8 @@ def encode(
             time_factor=time_factor,
             scale=scale,
             codec=codec.value,
+            carrier=carrier.value,
+            bits=bits,
             preset=preset,
             model=model,
             device=device,
@@ -175,10 +193,13 @@ def encode(
 def decode(
     source: Source,
     output: Output,
-    codec: Annotated[Codec, typer.Option(help="Encoder of the restored video.")] = Codec.x264,
+    codec: Annotated[
+        Codec,
+        typer.Option(help="Encoder of the restored video. auto: x264 for 8 bits, x265 for 10."),
+    ] = Codec.auto,
     crf: Annotated[float, typer.Option(help="Quality of x264 and x265.", min=0, max=51)] = 16,
     lossless: Annotated[
-        bool, typer.Option("--lossless", help="Every colour exactly, in 4:4:4 with 10 bits.")
+        bool, typer.Option("--lossless", help="Every colour exactly, in 4:4:4 with two bits more.")
     ] = False,
     preset: Preset = None,
     model: Model = "auto",
@@ -190,7 +211,8 @@ def decode(
 ) -> None:
     """Restore the video that encode was given: frames, rate, size and audio.
 
-    OUT is a .mkv, .mp4 or .mov file that plays anywhere (4:2:0, 8 bits), unless --lossless.
+    OUT is a .mkv, .mp4 or .mov file that plays anywhere (4:2:0, 8 bits), unless the source had
+    more bits or --lossless is given.
     """
 
     def work() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import vapoursynth as vs
 
+from vs_cvrs.cli.colours import BT709, UNSTATED, Colours
 from vs_cvrs.cli.running import NO_TEMPORARY_FILES, CliError, counted, temporary_folder
 from vs_cvrs.cli.streams import Stream, bestsource_path, not_kept, streams_of
 from vs_cvrs.cli.timing import Timing, rate_text
@@ -24,7 +25,10 @@ __all__ = [
     "each_frame",
     "frame_array",
     "open_video",
+    "source_form",
     "stated_matrix",
+    "to_low_rate",
+    "to_rgb",
     "to_rgb24",
     "undecodable",
     "usual_matrix",
@@ -32,8 +36,8 @@ __all__ = [
 
 core = vs.core
 
-_UNSTATED, _RESERVED = 2, 3
-_BT709, _BT601 = 1, 6
+_RESERVED = 3
+_BT601 = 6
 _SD_HEIGHT = 576
 _NO_TIMES = "unknown timestamp"  # what BestSource says of frames that have none
 _ANY_RATE = Fraction(25)  # of frames that have no times, where none are needed
@@ -59,16 +63,17 @@ class Video:
         clip: its frames, at a constant rate.
         start: time of its first frame on the file's own axis, in seconds; audio refers to that.
         pixel_shape: width over height of a pixel; 1 where the file does not say.
-        primaries, transfer: H.273 numbers; 2 is unstated.
-        lost: what the file holds beyond 8-bit frames, audio and chapters, in a few words each.
+        colours: what it says of them.
+        bits: of its samples.
+        lost: what the file holds that is not kept, in a few words each.
         remarks: what the user should know of how it was read, in sentences.
     """
 
     clip: Any
     start: float
     pixel_shape: Fraction
-    primaries: int
-    transfer: int
+    colours: Colours
+    bits: int
     lost: list[str]
     remarks: list[str]
 
@@ -138,8 +143,8 @@ def open_video(
         clip,
         start=0.0 if times is None else float(times[0]),
         pixel_shape=Fraction(*sar) if all(n > 0 for n in sar) else Fraction(1),
-        primaries=int(properties.get("_Primaries", _UNSTATED)),
-        transfer=int(properties.get("_Transfer", _UNSTATED)),
+        colours=Colours.of(properties),
+        bits=int(clip.format.bits_per_sample),
         lost=not_kept(clip, streams, track),
         remarks=remarks,
     )
@@ -200,20 +205,44 @@ def check_progressive(path: Path, clip: Any) -> None:
 
 
 def to_rgb24(clip: Any, unstated: int | None = None) -> tuple[Any, str]:
-    """A clip as full-range RGB24, and a sentence about the conversion, empty for RGB24.
+    """A clip as `to_rgb` makes RGB24 of it."""
+    return to_rgb(clip, vs.RGB24, unstated)
+
+
+def source_form(clip: Any) -> int:
+    """The RGB format, by VapourSynth's number, that a source is lowered in: of all its bits."""
+    return int(vs.RGB24 if clip.format.bits_per_sample == 8 else vs.RGB48)
+
+
+def to_low_rate(clip: Any) -> Any:
+    """The frames of a low-rate file as RGB24 or RGB30, as they were before they were encoded.
+
+    YUV of 12 bits carries RGB of 10 (`vs_cvrs.carrier.lossless`). Of another file's frames nothing
+    is known; they become RGB24, or RGB30 where they have more bits.
+    """
+    rgb = clip.format.color_family == vs.RGB
+    deep = clip.format.bits_per_sample > (8 if rgb else 10)
+    return to_rgb(clip, vs.RGB30 if deep else vs.RGB24, BT709)[0]
+
+
+def to_rgb(clip: Any, form: int, unstated: int | None = None) -> tuple[Any, str]:
+    """A clip as full-range RGB, and a sentence about the conversion, empty where there is none.
 
     Args:
         clip: in any format of VapourSynth.
+        form: VapourSynth's number of the RGB format to make.
         unstated: the matrix of a clip that does not state it (H.273); None goes by its size.
 
     Raises:
         CliError: its first frame cannot be read or VapourSynth cannot convert it.
     """
-    if clip.format.id == vs.RGB24:
+    if clip.format.id == form:
         return clip, ""
-    name = clip.format.name
+    name, made = clip.format.name, core.get_video_format(form).name
     if clip.format.color_family == vs.RGB:
-        return core.resize.Point(clip, format=vs.RGB24), f"{name} rounded to RGB24."
+        rounded = clip.format.bits_per_sample > core.get_video_format(form).bits_per_sample
+        remark = f"{name} rounded to {made}." if rounded else ""
+        return core.resize.Point(clip, format=form), remark
     with contextlib.suppress(vs.Error):
         matrix = stated_matrix(clip)
         how = "as the file states"
@@ -222,24 +251,24 @@ def to_rgb24(clip: Any, unstated: int | None = None) -> tuple[Any, str]:
             how = "by its size" if unstated is None else "as our own files have"
         subsampled = clip.format.subsampling_w or clip.format.subsampling_h
         resize = core.resize.Bicubic if subsampled else core.resize.Point
-        rgb = resize(clip, format=vs.RGB24, matrix_in=matrix, range=1)
+        rgb = resize(clip, format=form, matrix_in=matrix, range=1)
         rgb.get_frame(0)
         return (
             rgb,
-            f"{name} converted to RGB24 with matrix {_MATRICES.get(matrix, matrix)} ({how}).",
+            f"{name} converted to {made} with matrix {_MATRICES.get(matrix, matrix)} ({how}).",
         )
-    raise CliError(f"the video is {name}, which VapourSynth cannot convert to RGB24 here")
+    raise CliError(f"the video is {name}, which VapourSynth cannot convert to {made} here")
 
 
 def stated_matrix(clip: Any) -> int | None:
     """The matrix that a clip's first frame states (H.273); None where it states none."""
-    stated = int(clip.get_frame(0).props.get("_Matrix", _UNSTATED))
-    return None if stated in (_UNSTATED, _RESERVED) else stated
+    stated = int(clip.get_frame(0).props.get("_Matrix", UNSTATED))
+    return None if stated in (UNSTATED, _RESERVED) else stated
 
 
 def usual_matrix(clip: Any) -> int:
     """The matrix that video of a clip's size usually has, where it is not stated (H.273)."""
-    return _BT709 if clip.height > _SD_HEIGHT else _BT601
+    return BT709 if clip.height > _SD_HEIGHT else _BT601
 
 
 def each_frame(clip: Any) -> Iterator[Any]:
@@ -260,6 +289,6 @@ def undecodable(clip: Any) -> tuple[int, ...]:
     return tuple(n for n, frame in enumerate(each_frame(clip)) if frame is None)
 
 
-def frame_array(frame: Any) -> npt.NDArray[np.uint8]:
-    """An RGB24 frame as a contiguous (3, height, width)."""
+def frame_array(frame: Any) -> npt.NDArray[Any]:
+    """An RGB frame as a contiguous (3, height, width)."""
     return np.stack([np.asarray(plane) for plane in frame])

@@ -19,15 +19,26 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.levels import find_stamp as stamp_of
+from vs_cvrs.carrier.levels import white_of
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.cli.clips import (
     Video,
     check_progressive,
     frame_array,
     open_video,
-    to_rgb24,
+    source_form,
+    to_low_rate,
+    to_rgb,
     undecodable,
+)
+from vs_cvrs.cli.colours import UNSTATED
+from vs_cvrs.cli.encodings import (
+    carried_as,
+    choose_carrier,
+    encode_low_rate,
+    encode_restored,
+    segment_length,
 )
 from vs_cvrs.cli.folder import check_output
 from vs_cvrs.cli.job import Job, Runner
@@ -35,19 +46,15 @@ from vs_cvrs.cli.joining import Audio, check_audio
 from vs_cvrs.cli.local import Local
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_preset, parse_rate
 from vs_cvrs.cli.quality import say_what_comes_back
-from vs_cvrs.cli.recipes import BT709, Recipe
+from vs_cvrs.cli.recipes import Recipe
 from vs_cvrs.cli.running import CliError, console, counted, say
 from vs_cvrs.cli.segments import Encoding
 from vs_cvrs.cli.tags import Tags, read_tags
-from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, LOSSLESS
 from vs_cvrs.timeline import Timeline
 
 __all__ = ["DecodeOptions", "EncodeOptions", "decode", "encode"]
 
-_UNSTATED = 2
-_MAX_SHAPE = 10_000  # terms of a pixel's shape; setsar's own limit turns 128:117 into 93:85
 _SEARCHED = 64  # low-rate frames at the start of a file that are looked at for a stamp
-_CRF_ENCODERS = {"x264": "libx264", "x265": "libx265"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class EncodeOptions:
     time_factor: str | None
     scale: float | None
     codec: str
+    carrier: str
+    bits: str
     preset: str | None
     model: str
     device: str
@@ -94,7 +103,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         raise CliError("--min-psnr needs what --no-check leaves out")
     if output.suffix.lower() != ".mkv":
         raise CliError(f"OUT must be a Matroska file (.mkv), got {output.name}")
-    preset = parse_preset(options.preset, options.codec) or "veryfast"
+    preset = parse_preset(options.preset, options.codec)
     check_output(source, output, options.resume, options.overwrite)
     constant = options.constant_rate
     constant_rate = None if constant is None else parse_rate(constant, "--constant-rate")
@@ -105,18 +114,29 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
     rate = Fraction(video.clip.fps)
     lowering = _rate_arguments(options, rate)
     begin, end = _part(video, rate, options)
-    _, remark = to_rgb24(video.clip)
-    lost = f"not kept: {', '.join(video.lost)}." if video.lost else ""
-    for text in (*video.remarks, remark, lost):
+    carrier = choose_carrier(options.codec, options.carrier, options.bits, video.bits)
+    _, remark = to_rgb(video.clip, source_form(video.clip))
+    lost = video.lost
+    if video.bits > carrier.bits:
+        lost = [f"{video.bits} bits ({carrier.bits} are)", *lost]
+    not_kept = f"not kept: {', '.join(lost)}." if lost else ""
+    for text in (*video.remarks, remark, not_kept):
         if text:
             say(f"encode: {text}")
+    arguments = {
+        "model": options.model,
+        "device": options.device,
+        **_check_arguments(options),
+        "bits": carrier.bits,
+        **lowering,
+    }
+    form, matrix = carried_as(carrier)
     recipe = Recipe(
         source=source.resolve(),
         filter="Downsample",
-        arguments={"model": options.model, "device": options.device}
-        | _check_arguments(options)
-        | lowering,
-        format=int(vs.YUV444P10),
+        arguments=arguments,
+        format=form,
+        matrix=matrix,
         constant_rate=constant_rate,
         part=(begin, end),
     )
@@ -135,15 +155,13 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         low_height=low.height,
         low_length=low.num_frames,
         pixel_shape=video.pixel_shape,
+        bits=carrier.bits,
+        colours=video.colours,
     )
     shape = video.pixel_shape
     if options.scale not in (None, 1):  # else frames are padded, not stretched
         shape *= Fraction(video.clip.width * low.height, video.clip.height * low.width)
-    words = [*LOSSLESS[options.codec]]
-    if options.codec != "ffv1":
-        words += ["-preset", preset]
-    words += ["-pix_fmt", CARRIER_FORMAT, *_pixel_shape(shape)]
-    encoding = Encoding(words, _colours(video), "mkv" if options.codec == "ffv1" else "nut")
+    encoding = encode_low_rate(carrier, first.group_length, preset, video.colours, shape)
     stop = None if end == video.clip.num_frames else video.start + float(end / rate)
     job = Job(
         recipe=recipe,
@@ -160,7 +178,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
             tags,
             [begin, end, options.constant_rate, options.check, options.headroom],
         ),
-        segment=options.segment,
+        segment=segment_length(options.segment, first.group_length),
     )
     _run(job, low, video, options.resume, options.overwrite, "encoding")
     say(
@@ -183,9 +201,9 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
     check_audio(source, output)
     tags = read_tags(source)
     video = open_video(source, any_times=True)
-    low, _ = to_rgb24(video.clip, unstated=BT709)
-    found = find_stamp(low)
-    if tags is None and found is None:
+    low = to_low_rate(video.clip)
+    stamped = find_stamp(low)
+    if tags is None and stamped is None:
         raise CliError(
             f"{source} carries no hidden motion: no CVRS tags and no stamp in its frames; "
             "a file that was encoded with loss has lost both"
@@ -195,15 +213,29 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
             f"{source} was scaled from {tags.low_width}x{tags.low_height} to "
             f"{low.width}x{low.height}; its hidden motion is gone"
         )
-    if found is None:
+    if stamped is None:
         assert tags is not None
-        found = tags.first
+        stamped = tags.first, tags.bits
+    found, bits = stamped
     timeline = Timeline(found.ratio, found.group_length)
     length = timeline.restored_count(low.num_frames, found.index, found.length)
     if length < 1:
         raise CliError(f"{source} has no frame of the {found.length} that were sent")
     shape = tags.pixel_shape if tags else video.pixel_shape
-    encoding, pixels = _playable(found, video, shape, options, output)
+    colours = tags.colours if tags else replace(video.colours, matrix=UNSTATED)
+    encoding, form = encode_restored(
+        codec=options.codec,
+        crf=options.crf,
+        lossless=options.lossless,
+        preset=options.preset,
+        bits=bits,
+        size=(found.width, found.height),
+        colours=colours,
+        shape=shape,
+        output=output,
+    )
+    if found.width % 2 or found.height % 2:
+        say("decode: 4:4:4, because 4:2:0 needs an even width and height")
     recipe = Recipe(
         source=source.resolve(),
         filter="Upsample",
@@ -217,9 +249,10 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
             "gop": found.group_length,
             "model": _model_of(found.checksum, tags, options.model),
             "device": options.device,
+            "bits": bits,
         },
-        format=pixels,
-        unstated=BT709,
+        format=form,
+        matrix=colours.restored_matrix,
         any_times=True,
         rate=None if found.rate is None else found.rate / found.ratio,
     )
@@ -250,15 +283,17 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
     )
 
 
-def find_stamp(clip: Any) -> Stamp | None:
-    """The stamp of the first frame, worked out from the first frame that has one."""
+def find_stamp(clip: Any) -> tuple[Stamp, int] | None:
+    """The stamp of the first frame, worked out from the first that has one, and its bits."""
     for n in range(min(clip.num_frames, _SEARCHED)):
         try:
-            found = stamp.read(frame_array(clip.get_frame(n)))
+            frame = frame_array(clip.get_frame(n))
         except vs.Error:  # a frame that cannot be decoded; the next one may tell
             continue
-        if found is not None and found.index >= n:
-            return replace(found, index=found.index - n)
+        stamped = stamp_of(frame, white_of(frame))
+        if stamped is not None and stamped[0].index >= n:
+            found, bits = stamped
+            return replace(found, index=found.index - n), bits
     return None
 
 
@@ -326,46 +361,6 @@ def _model_of(checksum: str, tags: Tags | None, wanted: str) -> str:
     raise CliError(f"the file was made with model {name}, which is not bundled; give --model FILE")
 
 
-def _playable(
-    found: Stamp, video: Video, shape: Fraction, options: DecodeOptions, output: Path
-) -> tuple[Encoding, int]:
-    """How the restored frames are encoded, and their format."""
-    if options.lossless or options.codec == "ffv1":
-        words = [*LOSSLESS[options.codec]]
-        format_id, pixels = vs.YUV444P10, CARRIER_FORMAT
-    else:
-        words = ["-c:v", _CRF_ENCODERS[options.codec], "-crf", f"{options.crf:g}"]
-        if options.codec == "x265":
-            words += ["-x265-params", "log-level=error"]
-        even = found.width % 2 == 0 and found.height % 2 == 0
-        format_id = vs.YUV420P8 if even else vs.YUV444P8
-        pixels = "yuv420p" if even else "yuv444p"
-        if not even:
-            say("decode: 4:4:4, because 4:2:0 needs an even width and height")
-    if options.codec != "ffv1":
-        words += ["-preset", options.preset or ("veryfast" if options.lossless else "medium")]
-    words += ["-pix_fmt", pixels, *_pixel_shape(shape)]
-    # Apple's players want this name; NUT, which the segments are in, does not know it.
-    tag = "hvc1" if options.codec == "x265" and output.suffix.lower() != ".mkv" else ""
-    container = "mkv" if options.codec == "ffv1" else "nut"
-    return Encoding(words, _colours(video), container, tag), int(format_id)
-
-
-def _colours(video: Video) -> list[str]:
-    """The carrier's matrix and range, and the source's primaries and transfer where stated."""
-    words = ["-colorspace", "bt709", "-color_range", "tv"]
-    if video.primaries != _UNSTATED:
-        words += ["-color_primaries", str(video.primaries)]
-    if video.transfer != _UNSTATED:
-        words += ["-color_trc", str(video.transfer)]
-    return words
-
-
-def _pixel_shape(shape: Fraction) -> list[str]:
-    shape = shape.limit_denominator(_MAX_SHAPE)
-    return ["-vf", f"setsar={shape.numerator}/{shape.denominator}:max={_MAX_SHAPE}"]
-
-
 def _identity(
     command: str, source: Path, encoding: Encoding, made: Tags | Stamp, arguments: list[Any]
 ) -> dict[str, Any]:
@@ -373,7 +368,7 @@ def _identity(
     return {
         "command": command,
         "source": [str(source.resolve()), state.st_size, state.st_mtime_ns],
-        "encoder": [*encoding.options, *encoding.colours],
+        "encoder": [*encoding.options, *encoding.colours, *encoding.stated],
         "model and sizes": str(made),
         "arguments": arguments,
     }

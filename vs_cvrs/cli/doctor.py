@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import itertools
 import platform
 import subprocess
 import sys
@@ -12,12 +14,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from vs_cvrs import __version__
+from vs_cvrs.carrier.lossless import CODECS, COLOURS, DEPTHS, Carrier
 from vs_cvrs.cli import installation
-from vs_cvrs.programs.ffmpeg import CARRIER_FORMAT, find_ffmpeg
+from vs_cvrs.programs.ffmpeg import find_ffmpeg
 
 __all__ = ["Check", "checks", "doctor"]
-
-_ENCODERS = ("libx264", "libx265", "ffv1")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def doctor() -> int:
     missing = False
     for check in checks():
         mark = "ok" if check.found else ("missing" if check.needed else "absent")
-        print(f"{mark:8}{check.name:24}{check.found or check.advice}")
+        print(f"{mark:8}{check.name:30}{check.found or check.advice}")
         missing = missing or (check.needed and not check.found)
     return int(missing)
 
@@ -64,12 +65,13 @@ def checks() -> Iterator[Check]:
         needed=False,
     )
     yield Check("ffmpeg", _try(_ffmpeg), "install ffmpeg, or: pip install imageio-ffmpeg")
-    for encoder in _ENCODERS:
+    for carrier in _carriers():
         yield Check(
-            f"encoder {encoder}",
-            _try(functools.partial(_encoder, encoder)),
-            f"this ffmpeg cannot encode {CARRIER_FORMAT} with it; the one in imageio-ffmpeg can",
-            needed=encoder == "libx264",
+            f"encoder {carrier.codec}, {carrier.colours}, {carrier.bits} bits",
+            _try(functools.partial(_encoder, carrier)),
+            f"this ffmpeg cannot encode {carrier.pixel_format} with {carrier.encoder}; the one in "
+            "imageio-ffmpeg can",
+            needed=carrier == Carrier(CODECS[0]),
         )
     yield Check(
         "matplotlib",
@@ -148,10 +150,16 @@ def _ffmpeg() -> str:
     return f"{done.stdout.split()[2].decode()} ({path})"
 
 
-def _encoder(name: str) -> str:
-    """Encode two frames: a listed encoder may still lack the bit depth."""
+def _carriers() -> Iterator[Carrier]:
+    for codec, colours, bits in itertools.product(CODECS, COLOURS, DEPTHS):
+        with contextlib.suppress(ValueError):
+            yield Carrier(codec, colours, bits)
+
+
+def _encoder(carrier: Carrier) -> str:
+    """Encode two frames: a listed encoder may still lack the format."""
     command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "color=s=64x64:d=0.1"]
-    command += ["-pix_fmt", CARRIER_FORMAT, "-c:v", name, "-f", "null", "-"]
+    command += [*carrier.options(keyframes=4, preset="ultrafast"), "-f", "null", "-"]
     done = subprocess.run(command, capture_output=True, check=True, timeout=60)
     # A pixel format that an encoder lacks is replaced, with a warning.
-    return "" if b"ncompatible" in done.stderr else CARRIER_FORMAT
+    return "" if b"ncompatible" in done.stderr else carrier.pixel_format

@@ -114,7 +114,7 @@ class Job:
             with saying_why(self.folder):
                 runner(self, missing, frame_done)
                 parts = [(file, segment.frames) for file, segment in files.items()]
-                join(parts, self.rate, self.encoding.tag, self.audio, self.tags, folder.joined)
+                join(parts, self.rate, self.encoding, self.audio, self.tags, folder.joined)
                 sync(folder.joined)
                 folder.joined.replace(self.output)
                 sync(self.output.parent)

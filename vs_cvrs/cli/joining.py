@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vs_cvrs.cli.encoder import BITEXACT, Ffmpeg
 from vs_cvrs.cli.running import CliError, temporary_folder
+from vs_cvrs.cli.segments import Encoding
 from vs_cvrs.cli.streams import streams_of
 from vs_cvrs.programs.ffmpeg import file_url
 
@@ -62,7 +63,7 @@ def check_audio(source: Path, output: Path) -> None:
 def join(
     segments: Sequence[tuple[Path, int]],
     rate: Fraction,
-    tag: str,
+    encoding: Encoding,
     audio: Audio,
     tags: dict[str, str],
     joined: Path,
@@ -72,7 +73,7 @@ def join(
     Args:
         segments: files in the folder of ``joined``, and how many frames they hold.
         rate: frames per second.
-        tag: of the video stream in an MP4 file; empty for ffmpeg's choice.
+        encoding: of the frames.
         audio: what is copied beside them.
         tags: global tags.
         joined: the file to write. A list of the segments is written beside it.
@@ -95,14 +96,14 @@ def join(
         where += ["-t", f"{audio.end - audio.begin:.6f}"]
     words = [
         *_QUIET,
-        *("-f", "concat", "-safe", "0", "-i", listing.name),
+        *(*encoding.stated, "-f", "concat", "-safe", "0", "-i", listing.name),
         *where,
         *("-i", file_url(audio.path), "-map", "0:v:0", "-map", "1:a?"),
         # Of the source's metadata, that of its tracks and chapters: languages, titles, names.
         *("-map_metadata:g", "-1", "-map_chapters", "1"),
         *(word for name in _STATISTICS for word in ("-metadata:s:a", f"{name}=")),
         *("-c", "copy", "-r:v", str(rate), *early),
-        *(("-tag:v", tag) if tag else ()),
+        *(("-tag:v", encoding.tag) if encoding.tag else ()),
         *(word for key, value in tags.items() for word in ("-metadata", f"{key}={value}")),
         *BITEXACT,
         joined.name,

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import vapoursynth as vs
 from rich.progress import track
 
 from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.levels import read_stamp
 from vs_cvrs.carrier.stamp import Stamp
-from vs_cvrs.cli.clips import core, each_frame, frame_array, open_video, to_rgb24
+from vs_cvrs.cli.clips import core, each_frame, frame_array, open_video, to_low_rate
 from vs_cvrs.cli.quality import Quality
 from vs_cvrs.cli.running import console
 from vs_cvrs.cli.tags import Tags, read_tags
@@ -23,7 +25,6 @@ from vs_cvrs.timeline import Timeline
 __all__ = ["Finding", "State", "info", "probe"]
 
 _SAMPLES = 32
-_BT709 = 1
 
 
 class State(enum.IntEnum):
@@ -97,7 +98,7 @@ def probe(path: Path, every: bool = False) -> Finding:
     tags = read_tags(path)
     clip = open_video(path, any_times=True).clip
     source_format = clip.format
-    rgb, _ = to_rgb24(clip, unstated=_BT709)
+    rgb = to_low_rate(clip)
     total = int(rgb.num_frames)
     if not stamp.fits(rgb.width, rgb.height):
         why = f"frames of {rgb.width}x{rgb.height} are too small to carry a stamp"
@@ -152,7 +153,7 @@ def _look(rgb: Any, numbers: Iterable[int]) -> tuple[dict[int, Stamp | None], in
     lost = 0
     for n, frame in zip(wanted, frames, strict=True):
         lost += frame is None
-        found[n] = None if frame is None else stamp.read(frame_array(frame))
+        found[n] = None if frame is None else read_stamp(frame_array(frame))
     return found, lost
 
 
@@ -164,7 +165,7 @@ def _what_happened(rgb: Any, source_format: Any, tags: Tags) -> str:
         )
     if source_format.subsampling_w or source_format.subsampling_h:
         return f"converted to {source_format.name}: the chroma is subsampled"
-    if source_format.bits_per_sample < 10:
+    if source_format.color_family == vs.YUV and source_format.bits_per_sample < 10:
         return f"converted to {source_format.name}, which does not hold every RGB colour"
     return "encoded with loss, filtered, or read with another matrix"
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from rich.progress import track
 
-from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier.levels import read_stamp
 from vs_cvrs.carrier.stamp import Mode, Stamp, psnr_of
-from vs_cvrs.cli.clips import core, frame_array, open_video, to_rgb24
-from vs_cvrs.cli.recipes import BT709
+from vs_cvrs.cli.clips import core, frame_array, open_video, to_low_rate
 from vs_cvrs.cli.running import CliError, console, say
 from vs_cvrs.timeline import Timeline
 
@@ -71,8 +70,8 @@ class Quality:
     @classmethod
     def read(cls, path: Path) -> Quality | None:
         """Of a whole file of ours that begins with its first group."""
-        clip, _ = to_rgb24(open_video(path, any_times=True).clip, unstated=BT709)
-        first = stamp.read(frame_array(clip.get_frame(0)))
+        clip = to_low_rate(open_video(path, any_times=True).clip)
+        first = read_stamp(frame_array(clip.get_frame(0)))
         if first is None:
             return None
         picked: Any = core.std.SelectEvery(clip, first.group_length, 0)
@@ -84,7 +83,7 @@ class Quality:
             transient=True,
             disable=not console.is_terminal,
         )
-        found = (stamp.read(frame_array(frame)) for frame in frames)
+        found = (read_stamp(frame_array(frame)) for frame in frames)
         return cls.of(one for one in found if one is not None)
 
     def facts(self, rate: Fraction | None) -> dict[str, Any]:

@@ -7,13 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vs_cvrs.cli.clips import Video, core, open_video, to_rgb24
+from vs_cvrs.cli.clips import Video, core, open_video, source_form, to_low_rate, to_rgb
+from vs_cvrs.cli.colours import BT709, RGB
 from vs_cvrs.cli.running import CliError
 
-__all__ = ["BT709", "Recipe"]
-
-BT709 = 1
-"""H.273's number of the matrix that our own files have."""
+__all__ = ["Recipe"]
 
 
 @dataclass(frozen=True)
@@ -23,29 +21,29 @@ class Recipe:
     Attributes:
         source: the video file.
         constant_rate: as `open_video` takes it.
-        unstated: matrix of a file that does not state it, as `to_rgb24` takes it.
         part: the file's frames from the first to before the second; None: all.
         rate: what the file's frames are said to have; None: as the file says.
         any_times: as `open_video` takes it.
         repeated: the source's frames that cannot be decoded; others are shown in their place.
         filter: Downsample or Upsample.
         arguments: of the filter, without the clip.
-        format: VapourSynth's number of the YUV format that is encoded.
+        format: VapourSynth's number of the format that is encoded.
+        matrix: of that format: H.273's number.
     """
 
     source: Path
     filter: str
     arguments: dict[str, Any]
     format: int
+    matrix: int = BT709
     constant_rate: Fraction | None = None
-    unstated: int | None = None
     part: tuple[int, int] | None = None
     rate: Fraction | None = None
     any_times: bool = False
     repeated: tuple[int, ...] = ()
 
     def clip(self, video: Video | None = None) -> Any:
-        """The frames: YUV in BT.709 and limited range, with the filter's properties.
+        """The frames: RGB, or YUV of limited range, with the filter's properties.
 
         Args:
             video: the source, where it is open already.
@@ -57,14 +55,22 @@ class Recipe:
         if not hasattr(core, "cvrs"):
             raise CliError("VapourSynth does not find the cvrs plugin; vs-cvrs doctor says more")
         video = video or open_video(self.source, self.constant_rate, any_times=self.any_times)
-        clip, _ = to_rgb24(_without(video.clip, self.repeated), self.unstated)
+        clip = self._rgb(_without(video.clip, self.repeated))
         if self.part is not None:
             clip = clip[slice(*self.part)]
         if self.rate is not None:
             rate = self.rate
             clip = core.std.AssumeFPS(clip, fpsnum=rate.numerator, fpsden=rate.denominator)
         made = getattr(core.cvrs, self.filter)(clip, **self.arguments)
-        return core.resize.Bicubic(made, format=self.format, matrix=BT709, range=0)
+        if self.matrix != RGB:
+            return core.resize.Bicubic(made, format=self.format, matrix=self.matrix, range=0)
+        return made
+
+    def _rgb(self, clip: Any) -> Any:
+        """The file's frames as the filter takes them."""
+        if self.filter == "Upsample":
+            return to_low_rate(clip)
+        return to_rgb(clip, source_form(clip))[0]
 
 
 def _without(clip: Any, numbers: tuple[int, ...]) -> Any:

@@ -9,12 +9,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import vapoursynth as vs
+
 from vs_cvrs.cli.encoder import BITEXACT, Ffmpeg
 from vs_cvrs.programs.ffmpeg import file_url
 from vs_cvrs.programs.system import sync
 
 __all__ = ["Encoding", "Segment", "make_segments", "plan_segments"]
 
+_ORDER_OF_PLANES = [1, 2, 0]  # ffmpeg's of RGB: green, blue, red
 _SUBSAMPLING = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}
 _MUXERS = {"nut": "nut", "mkv": "matroska"}
 
@@ -29,12 +32,14 @@ class Encoding:
         container: of the segments. NUT keeps exact times; Matroska keeps the colour description of
             codecs that do not carry it themselves.
         tag: the stream's name in an MP4 file; empty for ffmpeg's own choice.
+        stated: ffmpeg's options for what the container says of the display.
     """
 
     options: list[str]
     colours: list[str]
     container: str = "nut"
     tag: str = ""
+    stated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def make_segments(
     """Encode segments that follow each other, in one go over the clip's frames.
 
     Args:
-        clip: the job's frames, YUV of constant format and rate.
+        clip: the job's frames, YUV or RGB of constant format and rate.
         encoding: of the frames.
         segments: without a gap between them.
         partial: the file to write for a segment; no other process may write to it.
@@ -86,6 +91,8 @@ def make_segments(
         return
     # One iterator: the next segment's first frames are made while this one's last are encoded.
     part = clip[segments[0].begin : segments[-1].end]
+    if clip.format.color_family == vs.RGB:
+        part = vs.core.std.ShufflePlanes(part, _ORDER_OF_PLANES, vs.RGB)
     with contextlib.closing(part.frames(close=True)) as frames:
         for segment in segments:
             path = partial(segment)
@@ -101,7 +108,10 @@ def make_segments(
 
 
 def _command(clip: Any, encoding: Encoding, path: Path) -> list[str]:
-    pixels = f"yuv{_SUBSAMPLING[clip.format.subsampling_w, clip.format.subsampling_h]}p"
+    if clip.format.color_family == vs.RGB:
+        pixels = "gbrp"
+    else:
+        pixels = f"yuv{_SUBSAMPLING[clip.format.subsampling_w, clip.format.subsampling_h]}p"
     if clip.format.bits_per_sample > 8:
         pixels += f"{clip.format.bits_per_sample}le"
     # Stated on both sides: ffmpeg converts what it thinks is of another matrix than the output's,

@@ -17,7 +17,6 @@ from vs_cvrs.cli.running import CliError
 __all__ = ["Stream", "bestsource_path", "not_kept", "streams_of"]
 
 _COVER = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
-_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273
 _KINDS = {"subtitle": "subtitle track", "attachment": "attachment", "data": "data track"}
 
 
@@ -60,7 +59,9 @@ def streams_of(path: Path) -> list[Stream]:
             zip(kinds, codecs, dispositions, strict=True)
         ):
             said = vs.core.bs.Metadata(name, track=number)
-            metadata = {str(key).lower(): _text(value) for key, value in dict(said or {}).items()}
+            # VapourSynth gives a single value without its name.
+            pairs = said.items() if isinstance(said, dict) else ()
+            metadata = {str(key).lower(): _text(value) for key, value in pairs}
             cover = bool(int(disposition) & _COVER)
             streams.append(Stream(_text(kind), _text(codec), cover, metadata))
     except vs.Error as error:
@@ -69,7 +70,7 @@ def streams_of(path: Path) -> list[Stream]:
 
 
 def not_kept(clip: Any, streams: Sequence[Stream], track: int) -> list[str]:
-    """What of a source is not in the low-rate file, in a few words each.
+    """What of a source is in no low-rate file, in a few words each. Depth is a carrier's matter.
 
     Args:
         clip: the source's video, in its own format.
@@ -79,15 +80,6 @@ def not_kept(clip: Any, streams: Sequence[Stream], track: int) -> list[str]:
     lost = []
     frame = clip.get_frame(0)
     properties = frame.props
-    bits = clip.format.bits_per_sample
-    if bits > 8:
-        lost.append(f"{bits} bits (8 are)")
-    transfer = _HDR_TRANSFERS.get(int(properties.get("_Transfer", 0)))
-    static = any(key.startswith(("MasteringDisplay", "ContentLightLevel")) for key in properties)
-    if static:
-        lost.append("HDR metadata")
-    elif transfer is not None and bits > 8:
-        lost.append(f"the depth that {transfer} needs")
     if _is_transparent(properties) or streams[track].metadata.get("alpha_mode") == "1":
         lost.append("transparency")
     counts: Counter[str] = Counter()

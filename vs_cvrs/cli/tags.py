@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from vs_cvrs.carrier.lossless import DEPTHS
 from vs_cvrs.carrier.stamp import Stamp
+from vs_cvrs.cli.colours import Colours
 from vs_cvrs.cli.running import CliError
 from vs_cvrs.programs.ffmpeg import file_url, find_ffmpeg
 
@@ -26,6 +28,8 @@ class Tags:
         model: name of the model.
         low_width, low_height, low_length: of the video as it was written.
         pixel_shape: width over height of the high-rate video's pixels.
+        bits: of the low-rate frames' samples.
+        colours: the high-rate video's.
     """
 
     first: Stamp
@@ -34,6 +38,8 @@ class Tags:
     low_height: int
     low_length: int
     pixel_shape: Fraction
+    bits: int = 8
+    colours: Colours = field(default_factory=Colours)
 
     def as_dict(self) -> dict[str, str]:
         """Tag names and values."""
@@ -51,6 +57,8 @@ class Tags:
             "CVRS_LOW_SIZE": f"{self.low_width}x{self.low_height}",
             "CVRS_LOW_LENGTH": str(self.low_length),
             "CVRS_PIXEL_SHAPE": str(self.pixel_shape),
+            **({"CVRS_BITS": str(self.bits)} if self.bits != DEPTHS[0] else {}),
+            **self.colours.as_dict(),
         }
 
     @classmethod
@@ -74,7 +82,14 @@ class Tags:
             raise ValueError(f"the values make no sense: {first}")
         shape = _fraction(values["CVRS_PIXEL_SHAPE"])
         low_length = int(values["CVRS_LOW_LENGTH"])
-        return cls(first, values["CVRS_MODEL"], low_width, low_height, low_length, shape)
+        bits = int(values.get("CVRS_BITS", DEPTHS[0]))
+        if bits not in DEPTHS:
+            raise ValueError(f"CVRS_BITS is {bits}")
+        return cls(
+            *(first, values["CVRS_MODEL"], low_width, low_height, low_length, shape),
+            bits,
+            Colours.parse(values),
+        )
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,25 +1,13 @@
-"""Where ffmpeg is, and the arguments with which it keeps every bit of a low-rate frame.
-
-Low-rate frames are 8-bit RGB. BT.709 YUV 4:4:4 with 10 bits carries all 16,777,216 colours without
-loss, and most encoders and players take it; 8 bits or subsampled chroma do not carry them.
-"""
+"""Where ffmpeg is, what it can do, and how it is told of files."""
 
 from __future__ import annotations
 
+import functools
 import shutil
+import subprocess
 from pathlib import Path
 
-__all__ = ["CARRIER_FORMAT", "LOSSLESS", "file_url", "find_ffmpeg"]
-
-CARRIER_FORMAT = "yuv444p10le"
-"""ffmpeg's name of the pixel format that low-rate frames travel in."""
-
-LOSSLESS: dict[str, list[str]] = {
-    "x264": ["-c:v", "libx264", "-qp", "0"],
-    "x265": ["-c:v", "libx265", "-x265-params", "lossless=1:log-level=error"],
-    "ffv1": ["-c:v", "ffv1", "-level", "3", "-g", "1"],
-}
-"""ffmpeg's video options for each lossless encoder, without the pixel format."""
+__all__ = ["file_url", "find_ffmpeg", "has_option"]
 
 
 def file_url(path: Path) -> str:
@@ -47,3 +35,15 @@ def find_ffmpeg() -> str:
             "no ffmpeg on PATH; install one, or: pip install imageio-ffmpeg"
         ) from error
     return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+@functools.lru_cache
+def has_option(name: str) -> bool:
+    """Whether this ffmpeg has an option of its own: releases differ.
+
+    Raises:
+        FileNotFoundError: there is no ffmpeg.
+    """
+    command = [find_ffmpeg(), "-hide_banner", "-h", "long"]
+    said = subprocess.run(command, capture_output=True, check=False).stdout.decode()
+    return any(line.lstrip().startswith((f"-{name} ", f"-{name}[")) for line in said.splitlines())
