@@ -222,8 +222,8 @@ FilterPlan plan_filter(const std::string &name, const Values &clip, const Values
             const auto *const samples = reinterpret_cast<const char *>(contents.samples.data());
             return py::make_tuple(to_dict(contents.properties), py::bytes(samples, contents.samples.size()));
         });
-        const py::object plan = py::module_::import("vs_cvrs.plugin.planning")
-                                    .attr("plan")(name, to_dict(clip), to_dict(arguments), read);
+        const py::object plan =
+            py::module_::import("vs_cvrs.plugin.planning").attr("plan")(name, to_dict(clip), to_dict(arguments), read);
         const py::object table = plan.attr("table");
         const auto indices = [&table](const char *field) {
             const auto array = py::array_t<std::int64_t, py::array::c_style>(table.attr(field));

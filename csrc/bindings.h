@@ -28,9 +28,9 @@ struct FilterPlan {
     std::int64_t rate_den = 0;
     std::int64_t duration_num = 0; // output over source frame duration, for clips of unknown rate
     std::int64_t duration_den = 0;
-    Values properties;             // written to every output frame
-    std::string index_property;    // written as the frame's number, when not empty
-    std::int64_t first_index = -1; // CVRSIndex that source frame 0 has; -1: not checked
+    Values properties;               // written to every output frame
+    std::string index_property;      // written as the frame's number, when not empty
+    std::int64_t first_index = -1;   // CVRSIndex that source frame 0 has; -1: not checked
     std::int64_t largest_source = 0; // frames of the largest group, before and after the filter
     std::int64_t largest_output = 0;
     bool aligns = false; // the processor says where each group is

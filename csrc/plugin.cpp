@@ -316,7 +316,8 @@ std::size_t cached_groups(const GroupTable &table, VSCore *core, const VSAPI *vs
     VSCoreInfo info;
     vsapi->getCoreInfo(core, &info);
     const std::size_t groups = table.output_begin.size() - 1;
-    const std::size_t group_frames = std::max<std::size_t>(1, static_cast<std::size_t>(table.output_begin.back()) / groups);
+    const std::size_t group_frames =
+        std::max<std::size_t>(1, static_cast<std::size_t>(table.output_begin.back()) / groups);
     return (static_cast<std::size_t>(info.numThreads) + group_frames - 1) / group_frames + 1;
 }
 

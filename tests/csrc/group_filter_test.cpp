@@ -326,9 +326,8 @@ void bad_tables_are_refused() {
             table.source_begin.pop_back();
         else
             table.output_head = -1;
-        CHECK(throws<std::invalid_argument>([&] {
-            GroupFilter(table, GroupFilter::Options{}, std::make_unique<FakeProcessor>(log));
-        }));
+        CHECK(throws<std::invalid_argument>(
+            [&] { GroupFilter(table, GroupFilter::Options{}, std::make_unique<FakeProcessor>(log)); }));
     }
 }
 
