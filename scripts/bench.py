@@ -32,6 +32,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from bench_cluster import cluster_table, measure_cluster
 from rich.table import Table
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -52,6 +53,7 @@ _REFERENCE = (
 )
 _LOWS = 4
 _PIPELINE_GROUPS = 12
+_FILM = 1920
 _VSPIPE_REPORT = re.compile(r"Output (\d+) frames in ([\d.]+) seconds")
 
 
@@ -386,10 +388,21 @@ def main(
     quick: Annotated[
         bool, typer.Option(help="One short run of everything at 64x48: does it work?")
     ] = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Measure encoding by workers instead.")
+    ] = False,
 ) -> None:
     """Measure the bundled models, the sampler and RIFE; print tables."""
     with report.command("bench"):
         places = parse_sizes("64x48" if quick else sizes)
+        if cluster:
+            size = f"{places[0][0]}x{places[0][1]}"
+            by_workers = measure_cluster(240 if quick else _FILM, size)
+            title = f"{report.describe_machine()}, {size}"
+            report.table_console().print(cluster_table(title, by_workers))
+            if json_path is not None:
+                report.write_json(json_path, {"cluster": [asdict(row) for row in by_workers]})
+            return
         runs, groups = (1, 2) if quick else (3, _PIPELINE_GROUPS)
         place = scoring.open_device(device)
         begin = time.monotonic()

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from vs_cvrs import __version__
+from vs_cvrs.cli.cluster.where import LIMIT, Where, need_dask
 from vs_cvrs.cli.running import CliError, console, interruptible
 from vs_cvrs.programs.system import reader_left
 
@@ -25,6 +26,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Halve a video's frame rate, hide its motion in the frames that stay, and restore it.",
 )
+
+
+cluster_app = typer.Typer(
+    no_args_is_help=True, help="Let several machines work: a scheduler, and workers that join it."
+)
+app.add_typer(cluster_app, name="cluster")
 
 
 class Codec(enum.StrEnum):
@@ -79,6 +86,16 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
+def _where(
+    workers: int | None, address: str | None, tls: Path | None, mixed: bool, limit: float
+) -> Where | None:
+    if workers is None and address is None:
+        if tls is not None or mixed:
+            raise CliError("--tls and --mixed go with --cluster or --workers")
+        return None
+    return Where(workers, address, tls, mixed, limit)
+
+
 def _fail(command: str, text: str) -> None:
     print(f"vs-cvrs {command}: {text}", file=sys.stderr)
     raise typer.Exit(1)
@@ -95,6 +112,25 @@ Segment = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from an interrupted run.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT, begin again.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Work in so many processes of this machine, each with a GPU.", min=1),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Let the workers of this Dask scheduler work."),
+]
+Tls = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Certificate of the cluster's machines.")
+]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Take workers of other kinds too: almost the same frames.")
+]
+Limit = Annotated[
+    float,
+    typer.Option(help="Seconds without a new frame after which a worker is given up.", min=1),
+]
+Host = Annotated[str | None, typer.Option(help="Address of this machine to listen at.")]
 Frames = 480
 
 
@@ -152,6 +188,11 @@ def encode(
     resume: Resume = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    workers: Workers = None,
+    cluster: Cluster = None,
+    tls: Tls = None,
+    mixed: Mixed = False,
+    limit: Limit = LIMIT,
 ) -> None:
     """Lower a video's rate and hide its motion: IN becomes OUT, a lossless Matroska file.
 
@@ -182,6 +223,7 @@ def encode(
             segment=segment,
             resume=resume,
             overwrite=overwrite,
+            where=_where(workers, cluster, tls, mixed, limit),
         )
         console.quiet = quiet
         coding.encode(source, output, options)
@@ -208,6 +250,11 @@ def decode(
     resume: Resume = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    workers: Workers = None,
+    cluster: Cluster = None,
+    tls: Tls = None,
+    mixed: Mixed = False,
+    limit: Limit = LIMIT,
 ) -> None:
     """Restore the video that encode was given: frames, rate, size and audio.
 
@@ -228,6 +275,7 @@ def decode(
             segment=segment,
             resume=resume,
             overwrite=overwrite,
+            where=_where(workers, cluster, tls, mixed, limit),
         )
         console.quiet = quiet
         coding.decode(source, output, options)
@@ -286,3 +334,48 @@ def doctor() -> None:
         return doctors.doctor()
 
     _do("doctor", work)
+
+
+@cluster_app.command("start")
+def cluster_start(
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=0, max=65535)] = 8786,
+    host: Host = None,
+    tls: Tls = None,
+) -> None:
+    """Run a scheduler, and say how workers join it and how jobs are given to it.
+
+    Only this machine is listened to, unless --tls names a folder: the certificate in it, which is
+    made where there is none, is what the other machines must have.
+    """
+
+    def work() -> None:
+        need_dask("clusters")
+        from vs_cvrs.cli.cluster import machines
+
+        machines.start(port, host, tls)
+
+    _do("cluster start", work)
+
+
+@cluster_app.command("join")
+def cluster_join(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The scheduler's.")],
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes. Default: one per GPU, or per memory domain.", min=1),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of each. Default: an equal share.", min=1)
+    ] = None,
+    host: Host = None,
+    tls: Tls = None,
+) -> None:
+    """Run this machine's workers for the scheduler at ADDRESS."""
+
+    def work() -> None:
+        need_dask("clusters")
+        from vs_cvrs.cli.cluster import machines
+
+        machines.join(address, workers, threads, host, tls)
+
+    _do("cluster join", work)

@@ -53,6 +53,7 @@ _MATRICES = {
 }
 _FIELDS_SEARCHED = 8
 _FIELD_ORDERS = {1: "bottom field first", 2: "top field first"}
+_INDEX_HERE = 4  # BestSource's cachemode: read and write exactly the file that cachepath names
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def open_video(
     constant_rate: Fraction | None = None,
     cache: bool = False,
     any_times: bool = False,
+    index: Path | None = None,
 ) -> Video:
     """Open a video file through BestSource.
 
@@ -93,6 +95,7 @@ def open_video(
         cache: keep BestSource's index for the next time, in its usual place.
         any_times: take the frames as they follow each other, whatever times the file gives them:
             for files whose frames tell their rate.
+        index: or in this file, to whose name BestSource adds the track and its ending.
 
     Raises:
         CliError: the file cannot be read, or its frame rate varies and no rate is given.
@@ -104,6 +107,8 @@ def open_video(
     streams = streams_of(path)
     track = _main_video(path, streams)
     arguments: dict[str, Any] = {"track": track, "cachemode": 1 if cache else 0}
+    if index is not None:
+        arguments |= {"cachemode": _INDEX_HERE, "cachepath": str(index)}
     name = bestsource_path(path)
     times: npt.NDArray[np.float64] | None
     with temporary_folder() as folder:

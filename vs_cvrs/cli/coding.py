@@ -8,16 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import vapoursynth as vs
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from vs_cvrs.carrier.levels import find_stamp as stamp_of
 from vs_cvrs.carrier.levels import white_of
@@ -30,8 +20,8 @@ from vs_cvrs.cli.clips import (
     source_form,
     to_low_rate,
     to_rgb,
-    undecodable,
 )
+from vs_cvrs.cli.cluster.where import Where
 from vs_cvrs.cli.colours import UNSTATED
 from vs_cvrs.cli.encodings import (
     carried_as,
@@ -41,14 +31,14 @@ from vs_cvrs.cli.encodings import (
     segment_length,
 )
 from vs_cvrs.cli.folder import check_output
-from vs_cvrs.cli.job import Job, Runner
+from vs_cvrs.cli.job import Job
 from vs_cvrs.cli.joining import Audio, check_audio
-from vs_cvrs.cli.local import Local
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_preset, parse_rate
+from vs_cvrs.cli.places import Place, place_of
 from vs_cvrs.cli.quality import say_what_comes_back
 from vs_cvrs.cli.recipes import Recipe
-from vs_cvrs.cli.running import CliError, console, counted, say
-from vs_cvrs.cli.segments import Encoding
+from vs_cvrs.cli.running import CliError, counted, say
+from vs_cvrs.cli.segments import Encoding, group_begins, plan_segments
 from vs_cvrs.cli.tags import Tags, read_tags
 from vs_cvrs.timeline import Timeline
 
@@ -80,6 +70,7 @@ class EncodeOptions:
     segment: int
     resume: bool
     overwrite: bool
+    where: Where | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +86,7 @@ class DecodeOptions:
     segment: int
     resume: bool
     overwrite: bool
+    where: Where | None = None
 
 
 def encode(source: Path, output: Path, options: EncodeOptions) -> None:
@@ -103,11 +95,16 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         raise CliError("--min-psnr needs what --no-check leaves out")
     if output.suffix.lower() != ".mkv":
         raise CliError(f"OUT must be a Matroska file (.mkv), got {output.name}")
-    preset = parse_preset(options.preset, options.codec)
+    parse_preset(options.preset, options.codec)
     check_output(source, output, options.resume, options.overwrite)
+    with place_of(options.where, options.device, output) as place:
+        _encode(source, output, options, place)
+
+
+def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) -> None:
     constant = options.constant_rate
     constant_rate = None if constant is None else parse_rate(constant, "--constant-rate")
-    video = open_video(source, constant_rate, cache=True)
+    video = open_video(source, constant_rate, cache=True, index=place.index)
     if not options.progressive:
         check_progressive(source, video.clip)
     check_audio(source, output)
@@ -140,7 +137,7 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         constant_rate=constant_rate,
         part=(begin, end),
     )
-    low = recipe.clip(video)
+    low = place.clip(recipe, video)
     properties = dict(low.get_frame(0).props)
     if options.min_psnr is not None and not properties["CVRSStamped"]:
         raise CliError(
@@ -161,7 +158,14 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
     shape = video.pixel_shape
     if options.scale not in (None, 1):  # else frames are padded, not stretched
         shape *= Fraction(video.clip.width * low.height, video.clip.height * low.width)
-    encoding = encode_low_rate(carrier, first.group_length, preset, video.colours, shape)
+    encoding = encode_low_rate(
+        carrier,
+        first.group_length,
+        parse_preset(options.preset, options.codec),
+        video.colours,
+        shape,
+    )
+    segment = segment_length(options.segment, first.group_length)
     stop = None if end == video.clip.num_frames else video.start + float(end / rate)
     job = Job(
         recipe=recipe,
@@ -178,9 +182,12 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
             tags,
             [begin, end, options.constant_rate, options.check, options.headroom],
         ),
-        segment=segment_length(options.segment, first.group_length),
+        segments=plan_segments(
+            low.num_frames, segment, range(0, low.num_frames, first.group_length)
+        ),
+        segment=segment,
     )
-    _run(job, low, video, options.resume, options.overwrite, "encoding")
+    place.run(job, low, video, first.checksum, "encoding", options.resume, options.overwrite)
     say(
         f"{output}: {counted(low.num_frames)} at {_rate_text(low.fps)} fps, "
         f"{low.width}x{low.height}, made of {end - begin} at {_rate_text(rate)} fps "
@@ -198,9 +205,14 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         raise CliError(f"ffv1 goes into .mkv files only, got {output.name}")
     parse_preset(options.preset, options.codec)
     check_output(source, output, options.resume, options.overwrite)
+    with place_of(options.where, options.device, output) as place:
+        _decode(source, output, options, place)
+
+
+def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) -> None:
     check_audio(source, output)
     tags = read_tags(source)
-    video = open_video(source, any_times=True)
+    video = open_video(source, any_times=True, index=place.index)
     low = to_low_rate(video.clip)
     stamped = find_stamp(low)
     if tags is None and stamped is None:
@@ -218,6 +230,7 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         stamped = tags.first, tags.bits
     found, bits = stamped
     timeline = Timeline(found.ratio, found.group_length)
+    begin = timeline.high_begin(found.index)
     length = timeline.restored_count(low.num_frames, found.index, found.length)
     if length < 1:
         raise CliError(f"{source} has no frame of the {found.length} that were sent")
@@ -256,7 +269,7 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         any_times=True,
         rate=None if found.rate is None else found.rate / found.ratio,
     )
-    restored = recipe.clip(video)
+    restored = place.clip(recipe, video)
     job = Job(
         recipe=recipe,
         frames=restored.num_frames,
@@ -266,12 +279,15 @@ def decode(source: Path, output: Path, options: DecodeOptions) -> None:
         audio=Audio(source, video.start, None),
         tags={},
         identity=_identity("decode", source, encoding, found, []),
+        segments=plan_segments(length, options.segment, group_begins(timeline, begin, length)),
         segment=options.segment,
     )
     sent = timeline.low_count(found.length) - found.index
     if low.num_frames < sent:
         say(f"decode: {source} holds {low.num_frames} of the {counted(sent)} that were sent")
-    damaged = _run(job, restored, video, options.resume, options.overwrite, "restoring")
+    damaged = place.run(
+        job, restored, video, found.checksum, "restoring", options.resume, options.overwrite
+    )
     if damaged:
         say(
             f"decode: warning: {counted(damaged)} of groups that are not as they were sent, "
@@ -372,43 +388,6 @@ def _identity(
         "model and sizes": str(made),
         "arguments": arguments,
     }
-
-
-def _run(job: Job, clip: Any, video: Video, resume: bool, overwrite: bool, title: str) -> int:
-    """Do a job of a clip that was made of a video; how many of its frames are damaged."""
-    try:
-        return _run_with(job, Local(clip), resume, overwrite, title)
-    except vs.Error:
-        missing = undecodable(video.clip)
-        if not missing:
-            raise
-        say(
-            f"{job.identity['command']}: warning: {counted(len(missing))} of {job.audio.path} "
-            f"cannot be decoded (first: {missing[0]}); others are shown in their place"
-        )
-        recipe = replace(job.recipe, repeated=missing)
-        mended = replace(job, recipe=recipe)
-        return _run_with(mended, Local(recipe.clip(video)), True, overwrite, title)
-
-
-def _run_with(job: Job, runner: Runner, resume: bool, overwrite: bool, title: str) -> int:
-    columns: list[ProgressColumn] = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Speed(),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(title, total=job.frames)
-        return job.run(runner, resume, overwrite, lambda done: progress.update(bar, completed=done))
-
-
-class _Speed(ProgressColumn):
-    """Frames per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} fps" if task.speed else "")
 
 
 def _rate_text(rate: Any) -> str:

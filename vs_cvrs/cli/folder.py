@@ -1,8 +1,10 @@
 """Where a job may write: the file OUT, and the folder OUT.part beside it while it is unfinished.
 
     job.json       what the job is; a run that goes on must be the same job
+    kind.json      on a cluster: what its workers compute on
     00000.nut ...  finished segments; one that is under way has another name
     00000.damaged  how many frames of a segment are of damaged groups, where there are some
+    source...      on a cluster: the source's index, and the name by which workers know a run
     joined.mkv     the whole file until it is renamed to OUT
 
 Nothing has the name OUT before it is whole. Only files with these names are ever removed, and only
@@ -26,10 +28,12 @@ from vs_cvrs.programs.system import hold
 __all__ = ["JobFolder", "check_not_source", "check_output", "saying_why"]
 
 _DESCRIPTION = "job.json"
+_REMOVALS = 5
 _MARK = {"made by": "vs-cvrs"}
 _FINISHED = re.compile(r"\d{5,}\.(nut|mkv)")
 _OURS = re.compile(
-    r"job\.json(\.part)?|segments\.txt|joined\.\w+|\d{5,}\.(nut|mkv|damaged|[\w.-]+\.part)"
+    r"(job|kind)\.json(\.part)?|segments\.txt|joined\.\w+"
+    r"|\d{5,}\.(nut|mkv|damaged|[\w.-]+\.part)|source(\.\d+\.bsindex|\.[0-9a-f]{32})"
 )
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -44,6 +48,8 @@ class JobFolder:
     def __init__(self, output: Path) -> None:
         self._output = output
         self.path = output.with_name(output.name + ".part")
+        self.kind = self.path / "kind.json"
+        self.index = self.path / "source"  # BestSource adds the track and its ending
         self.joined = self.path / f"joined{output.suffix}"
 
     def has_segments(self) -> bool:
@@ -94,7 +100,7 @@ class JobFolder:
                 yield
             except Exception:
                 # Nothing was finished that a corrected run could be kept from.
-                if not self.has_segments():
+                if self.path.is_dir() and not self.has_segments():
                     self.remove()
                 raise
 
@@ -123,7 +129,8 @@ class JobFolder:
     def clear_unfinished(self, finished: set[Path]) -> None:
         """Remove what is left of segments that were under way."""
         notes = {_note(file) for file in finished if file.exists()}
-        self.clear({self.path / _DESCRIPTION, *finished, *notes})
+        kept = {self.path / _DESCRIPTION, self.kind, *self.index_files()}
+        self.clear(kept | finished | notes)
 
     def note_damage(self, segment: Path, frames: int) -> None:
         """Keep in mind how many of a segment's frames are damaged; before the segment is whole."""
@@ -133,9 +140,22 @@ class JobFolder:
         """How many frames of these segments are damaged."""
         return sum(int(_note(s).read_text()) for s in segments if _note(s).exists())
 
+    def index_files(self) -> list[Path]:
+        """The source's index, where there is one."""
+        return list(self.path.glob(f"{self.index.name}.*.bsindex"))
+
+    def run_file(self, ticket: str) -> Path:
+        """A file by which others know that they see this folder."""
+        return self.path / f"{self.index.name}.{ticket}"
+
     def remove(self) -> None:
         """Remove the job's files and, unless somebody else has put files there, the folder."""
-        self.clear()
+        # A worker that was given up may still write to it.
+        for _ in range(_REMOVALS):
+            self.clear()
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+                return
         try:
             self.path.rmdir()
         except OSError as error:
@@ -207,6 +227,9 @@ def saying_why(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if not folder.is_dir():
+            gone = f"{folder} has gone; where it comes back, --resume goes on from it"
+            raise CliError(gone) from error
         why = f"cannot write to {folder}: {error.strerror or error}"
         if error.errno not in _FULL and error.errno is not None:
             raise CliError(why) from error

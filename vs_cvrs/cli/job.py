@@ -15,7 +15,7 @@ from vs_cvrs.cli.folder import JobFolder, check_output, saying_why
 from vs_cvrs.cli.joining import Audio, join
 from vs_cvrs.cli.recipes import Recipe
 from vs_cvrs.cli.running import at_interrupt, counted, say
-from vs_cvrs.cli.segments import Encoding, Segment, plan_segments
+from vs_cvrs.cli.segments import Encoding, Segment
 from vs_cvrs.programs.system import sync
 
 __all__ = ["Job", "Runner"]
@@ -25,14 +25,15 @@ class Runner(Protocol):
     """Makes a job's segments, here or elsewhere."""
 
     def __call__(
-        self, job: Job, missing: Sequence[Segment], frame_done: Callable[[], None]
+        self, job: Job, missing: Sequence[Segment], advance: Callable[[int], None]
     ) -> None:
         """Make the files of these segments, in any order.
 
         Args:
             job: whose folder is locked by this process.
             missing: the segments that are not there.
-            frame_done: to be called for each frame.
+            advance: to be called with how many more frames are done; fewer than none where a
+                part of a segment is lost.
         """
 
 
@@ -48,7 +49,8 @@ class Job:
         audio: what is copied beside them.
         tags: global tags.
         identity: what makes this job another one than its neighbour; JSON values.
-        segment: frames in a segment.
+        segments: all of them.
+        segment: frames in a segment, as the user wants them.
     """
 
     recipe: Recipe
@@ -59,17 +61,13 @@ class Job:
     audio: Audio
     tags: dict[str, str]
     identity: dict[str, Any]
+    segments: Sequence[Segment]
     segment: int
 
     @property
     def folder(self) -> Path:
         """Where the job's temporary files are."""
         return JobFolder(self.output).path
-
-    @property
-    def segments(self) -> list[Segment]:
-        """All of them."""
-        return plan_segments(self.frames, self.segment)
 
     def segment_file(self, segment: Segment) -> Path:
         """A finished segment's file."""
@@ -105,14 +103,14 @@ class Job:
 
             forecast = _Forecast(self, list(files))
 
-            def frame_done() -> None:
+            def advance(frames: int) -> None:
                 nonlocal done
-                done += 1
+                done += frames
                 progress(done)
                 forecast()
 
             with saying_why(self.folder):
-                runner(self, missing, frame_done)
+                runner(self, missing, advance)
                 parts = [(file, segment.frames) for file, segment in files.items()]
                 join(parts, self.rate, self.encoding, self.audio, self.tags, folder.joined)
                 sync(folder.joined)

@@ -22,7 +22,7 @@ class Local:
         self._clip = clip
 
     def __call__(
-        self, job: Job, missing: Sequence[Segment], frame_done: Callable[[], None]
+        self, job: Job, missing: Sequence[Segment], advance: Callable[[int], None]
     ) -> None:
         def partial(segment: Segment) -> Path:
             # The process number keeps an ffmpeg that outlived a killed run out of our way.
@@ -30,7 +30,7 @@ class Local:
 
         for stretch in _stretches(missing):
             for segment, damaged in make_segments(
-                self._clip, job.encoding, stretch, partial, frame_done
+                self._clip, job.encoding, stretch, partial, lambda: advance(1)
             ):
                 file = job.segment_file(segment)
                 if damaged:

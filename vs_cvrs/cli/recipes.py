@@ -42,11 +42,12 @@ class Recipe:
     any_times: bool = False
     repeated: tuple[int, ...] = ()
 
-    def clip(self, video: Video | None = None) -> Any:
+    def clip(self, video: Video | None = None, index: Path | None = None) -> Any:
         """The frames: RGB, or YUV of limited range, with the filter's properties.
 
         Args:
             video: the source, where it is open already.
+            index: of the source, where it is not, as `open_video` takes it.
 
         Raises:
             CliError: the source cannot be read, or the plugin is not there.
@@ -54,7 +55,9 @@ class Recipe:
         """
         if not hasattr(core, "cvrs"):
             raise CliError("VapourSynth does not find the cvrs plugin; vs-cvrs doctor says more")
-        video = video or open_video(self.source, self.constant_rate, any_times=self.any_times)
+        video = video or open_video(
+            self.source, self.constant_rate, any_times=self.any_times, index=index
+        )
         clip = self._rgb(_without(video.clip, self.repeated))
         if self.part is not None:
             clip = clip[slice(*self.part)]

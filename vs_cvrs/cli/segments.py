@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,8 +16,9 @@ import vapoursynth as vs
 from vs_cvrs.cli.encoder import BITEXACT, Ffmpeg
 from vs_cvrs.programs.ffmpeg import file_url
 from vs_cvrs.programs.system import sync
+from vs_cvrs.timeline import Timeline
 
-__all__ = ["Encoding", "Segment", "make_segments", "plan_segments"]
+__all__ = ["Encoding", "Segment", "group_begins", "make_segments", "plan_segments"]
 
 _ORDER_OF_PLANES = [1, 2, 0]  # ffmpeg's of RGB: green, blue, red
 _SUBSAMPLING = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}
@@ -56,12 +59,28 @@ class Segment:
         return self.end - self.begin
 
 
-def plan_segments(frames: int, length: int) -> list[Segment]:
-    """``frames`` frames in segments of ``length``, the last one perhaps shorter."""
-    return [
-        Segment(number, begin, min(begin + length, frames))
-        for number, begin in enumerate(range(0, frames, length))
-    ]
+def plan_segments(frames: int, length: int, begins: Sequence[int]) -> list[Segment]:
+    """``frames`` frames in segments of about ``length``.
+
+    Args:
+        frames: how many there are.
+        length: of a segment; each ends up to a group earlier, and none is shorter than a group.
+        begins: where groups begin, increasing from 0. A group is computed as a whole, so that one
+            in two segments is computed twice where these are made apart.
+    """
+    places = [begins[bisect.bisect_right(begins, n) - 1] for n in range(0, frames, length)]
+    ends = [*sorted(set(places)), frames]
+    return [Segment(n, begin, end) for n, (begin, end) in enumerate(itertools.pairwise(ends))]
+
+
+def group_begins(timeline: Timeline, begin: int, length: int) -> list[int]:
+    """At which of the restored frames groups begin, of a clip from frame ``begin`` on."""
+    begins = []
+    low = 0
+    while (place := timeline.high_begin(low) - begin) < length:
+        begins.append(max(0, place))
+        low += timeline.group_length
+    return begins
 
 
 def make_segments(

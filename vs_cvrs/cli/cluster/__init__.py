@@ -1,0 +1,1 @@
+"""Segments made by other processes and machines, by Dask.distributed."""

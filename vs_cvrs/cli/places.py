@@ -1,0 +1,159 @@
+"""Where a job is done: in this process, or by the workers of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import vapoursynth as vs
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from vs_cvrs.checkpoints import zoo
+from vs_cvrs.cli.clips import Video, undecodable
+from vs_cvrs.cli.cluster.where import Where
+from vs_cvrs.cli.folder import JobFolder
+from vs_cvrs.cli.job import Job
+from vs_cvrs.cli.local import Local
+from vs_cvrs.cli.recipes import Recipe
+from vs_cvrs.cli.running import console, counted, say, temporary_folder
+
+__all__ = ["Place", "place_of"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job is done.
+
+    Attributes:
+        where: the workers; None: this process.
+        index: the file for the source's index, as `open_video` takes it; None: the usual place.
+    """
+
+    where: Where | None
+    index: Path | None
+
+    def clip(self, recipe: Recipe, video: Video) -> Any:
+        """The job's frames, to plan it by and, in this process, to encode."""
+        if self.where is not None:
+            # No frames are made of it but the first group, for which no GPU is woken up.
+            recipe = replace(recipe, arguments=recipe.arguments | {"device": "cpu"})
+        return recipe.clip(video)
+
+    def run(
+        self,
+        job: Job,
+        clip: Any,
+        video: Video,
+        checksum: str,
+        title: str,
+        resume: bool,
+        overwrite: bool,
+    ) -> int:
+        """Do a job, under a progress bar.
+
+        Args:
+            job: what is to be done.
+            clip: its frames, from `clip`.
+            video: what they are made of.
+            checksum: of the weights of the job's model.
+            title: what is said beside the bar.
+            resume: as `Job.run` takes it.
+            overwrite: likewise.
+
+        Returns:
+            How many frames are of groups that are not as they were sent.
+
+        Raises:
+            CliError: as `Job.run`; the workers cannot do it.
+        """
+        try:
+            return self._run(job, clip, checksum, title, resume, overwrite)
+        except vs.Error:
+            missing = undecodable(video.clip)
+            if not missing:
+                raise
+        say(
+            f"{job.identity['command']}: warning: {counted(len(missing))} of {job.audio.path} "
+            f"cannot be decoded (first: {missing[0]}); others are shown in their place"
+        )
+        recipe = replace(job.recipe, repeated=missing)
+        mended = replace(job, recipe=recipe)
+        return self._run(mended, recipe.clip(video), checksum, title, True, overwrite)
+
+    def _run(
+        self, job: Job, clip: Any, checksum: str, title: str, resume: bool, overwrite: bool
+    ) -> int:
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Speed(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        ]
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task(title, total=job.frames, note="")
+
+            def done(frames: int) -> None:
+                progress.update(bar, completed=frames)
+
+            def note(text: str) -> None:
+                progress.update(bar, note=text)
+
+            if self.where is None:
+                return job.run(Local(clip), resume, overwrite, done)
+            return self._on_cluster(job, checksum, resume, overwrite, done, note)
+
+    def _on_cluster(
+        self,
+        job: Job,
+        checksum: str,
+        resume: bool,
+        overwrite: bool,
+        done: Callable[[int], None],
+        note: Callable[[str], None],
+    ) -> int:
+        from vs_cvrs.cli.cluster.runner import Cluster
+
+        assert self.where is not None
+        assert self.index is not None
+        # Workers have other folders under them, and choose nothing by themselves.
+        model = zoo.name_of(checksum) or str(Path(job.recipe.arguments["model"]).resolve())
+        arguments = job.recipe.arguments | {"model": model}
+        job = replace(job, recipe=replace(job.recipe, arguments=arguments))
+        return job.run(Cluster(self.where, self.index, checksum, note), resume, overwrite, done)
+
+
+@contextlib.contextmanager
+def place_of(where: Where | None, device: str, output: Path) -> Iterator[Place]:
+    """The place that is meant. Raises CliError for what cannot be."""
+    if where is None:
+        yield Place(None, None)
+        return
+    where.check(device)
+    with temporary_folder() as folder:
+        # An index reads the whole source: that of an interrupted run is as good as a new one.
+        earlier = JobFolder(output)
+        for file in earlier.index_files():
+            shutil.copyfile(file, folder / file.name)
+        yield Place(where, folder / earlier.index.name)
+
+
+class _Speed(ProgressColumn):
+    """Frames per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} fps" if task.speed else "")
