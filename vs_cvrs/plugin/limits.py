@@ -20,8 +20,8 @@ MAX_FRAMES = 2**31 - 1
 """VapourSynth's own limit."""
 
 
-_MAX_PERIOD = 2**22
-"""Low-rate frames after which groups must repeat: the group table takes some words for each."""
+_MAX_TABLE = 2**24
+"""High-rate frames after which groups must repeat: the group table takes some words for each."""
 
 
 MAX_SIDE = 2**15
@@ -41,10 +41,11 @@ def check_frames(frames: int, timeline: Timeline, low_frames: int) -> None:
 
 def check_period(timeline: Timeline, low_frames: int) -> None:
     """Raise ValueError where groups do not repeat, or too late for so long a clip."""
-    if min(timeline.period(), low_frames) > _MAX_PERIOD:
+    most = int(_MAX_TABLE / timeline.ratio)
+    if min(timeline.period(), low_frames) > max(most, timeline.group_length):
         raise ValueError(
-            f"with a time factor of {timeline.ratio} the low-rate clip must have at most "
-            f"{_MAX_PERIOD} frames, got {low_frames}; {_TRIM}"
+            f"with a time factor of {timeline.ratio} the low-rate clip must have at most {most} "
+            f"frames, got {low_frames}; {_TRIM}"
         )
 
 

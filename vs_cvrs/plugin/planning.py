@@ -127,8 +127,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
     check_model(session, ratio, (low_width, low_height), (clip.width, clip.height))
     lows = timeline.low_count(clip.frames)
     check_period(timeline, lows)
-    table = timeline.downsample_table(clip.frames)
-    most = min(timeline.most_high(), table.source_end), min(timeline.group_length, lows)
+    most = min(timeline.most_high(), timeline.high_begin(lows)), min(timeline.group_length, lows)
     source = frame_type(clip)
     output = low_rate_type(downsample_bits(clip, given), low_height, low_width)
     check = bool(given.number("check", 0, 1))
@@ -138,6 +137,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
     elif not check:
         raise ValueError("headroom is for check=1, which finds out where it helps")
     check_memory(session, most, source, output, restored=check)
+    table = timeline.downsample_table(clip.frames)
     high_rate = pair(clip.rate)
     mark: Stamp | None = None
     if given.number("stamp", 0, 1) != 0 and stamp.fits(low_width, low_height):
@@ -199,7 +199,6 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
     check_model(session, ratio, (clip.width, clip.height), (width, height))
     phase = phase_of(given, timeline, stated)
     length = length_of(given, timeline, clip.frames, phase, stated)
-    table = timeline.upsample_table(clip.frames, phase, length)
     source = frame_type(clip)
     output = FrameType(source.dtype, clip.bits, height, width)
     stamped = stamps and (stamp.fits(clip.width, clip.height) if stated is None else stated.stamped)
@@ -214,14 +213,12 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
             "and no stamp, and neither a rate or a factor nor a size is given"
         )
 
-    alignment = None
-    # Of a clip without stamps a group has what the table says; else it may be found in any part.
-    most = table.source_head + clip.frames, table.output_head + table.output_end
-    if stamped:
-        alignment = Alignment(timeline, clip.frames, phase, table.output_frames)
-        most = timeline.group_length, timeline.most_high()
-    most = min(timeline.group_length, most[0]), min(timeline.most_high(), most[1])
+    # Of a clip without stamps a group has what is there; else it may be found in any part.
+    there = timeline.group_length if stamped else phase % timeline.group_length + clip.frames
+    most = min(timeline.group_length, there), timeline.most_high()
     check_memory(session, most, source, output)
+    table = timeline.upsample_table(clip.frames, phase, length)
+    alignment = Alignment(timeline, clip.frames, phase, table.output_frames) if stamped else None
     return FilterPlan(
         table=table,
         largest=most,
