@@ -165,12 +165,12 @@ def test_workers_that_see_no_shared_folder_and_one_whose_disk_is_full(
     small, out = tmp_path / "small", output(job).parent
     small.mkdir()
     hidden = f"mount -t tmpfs tmpfs {out}"
-    full = f"mount -t tmpfs -o size=100k tmpfs {small}"
+    full = f"mount -t tmpfs -o size=48k tmpfs {small}"
     cluster.join(before=apart(hidden))
     cluster.join(before=apart(hidden, full), env={"TMPDIR": str(small)})
     said = ended(commands.start(*job, "--cluster", cluster.address))
     assert said.count("its segments are sent") == 2
-    assert "cannot write to" in said
+    assert "cannot write to" in said, said
     assert "No space left on device" in said
     check(job, alone)
 

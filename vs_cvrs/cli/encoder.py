@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,6 +18,9 @@ __all__ = ["BITEXACT", "Ffmpeg"]
 
 BITEXACT = ["-fflags", "+bitexact"]
 """ffmpeg writes no versions and dates: the same frames give the same file."""
+
+
+_FULL = 256 - errno.ENOSPC  # how ffmpeg ends on a full disk: the error's number, as one byte
 
 
 class Ffmpeg:
@@ -75,6 +80,9 @@ class Ffmpeg:
         said = self._log.read().decode(errors="replace").strip().splitlines()
         if any("No space left" in line or "File too large" in line for line in said):
             raise OSError(said[-1])
+        if code == _FULL:
+            # Nothing is said where what it says goes to the same disk.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         by = ended_by(code)
         if by == "SIGXFSZ":
             raise OSError("File too large")
