@@ -24,6 +24,8 @@ DEPTHS = (8, 10)
 _KEYFRAME_FRAMES = 24
 """About how many frames lie between two keyframes. Measured: docs/carriers.md."""
 
+_PRESETS = {"x264": "medium", "x265": "veryfast"}
+
 # libx264 has RGB of 8 bits only, and YUV of at most 10.
 _FORMATS: dict[tuple[str, str, int], tuple[str, str, str]] = {
     ("x264", "rgb", 8): ("libx264rgb", "bgr24", "RGB24"),
@@ -86,12 +88,12 @@ class Carrier:
 
         Args:
             keyframes: frames from one keyframe to the next; there are no others.
-            preset: of x264 and x265; None: veryfast.
+            preset: of x264 and x265; None: medium for x264, veryfast for x265.
             parameters: more of them for x264 and x265, in their own words.
         """
         words = ["-c:v", self.encoder]
         interval = ["-g", str(keyframes), "-keyint_min", str(keyframes)]
-        speed = ["-preset", preset or "veryfast"]
+        speed = ["-preset", preset or _PRESETS.get(self.codec, "")]
         if self.codec == "x264":
             # Scene cuts would make keyframes inside groups, where a seek is of no use.
             words += ["-qp", "0", *interval, "-sc_threshold", "0", *speed]

@@ -16,7 +16,6 @@ __all__ = ["carried_as", "choose_carrier", "encode_low_rate", "encode_restored",
 
 _AUTO = "auto"
 _MAX_SHAPE = 10_000  # terms of a pixel's shape; setsar's own limit turns 128:117 into 93:85
-_PRESETS = {"x264": "medium", "x265": "veryfast"}
 _RESTORED_KEYFRAMES = 250
 _CRF_ENCODERS = {"x264": "libx264", "x265": "libx265"}
 
@@ -58,7 +57,7 @@ def encode_low_rate(
     carrier: Carrier, group_length: int, preset: str | None, colours: Colours, shape: Fraction
 ) -> Encoding:
     """How a carrier's frames are encoded."""
-    words = carrier.options(keyframe_interval(group_length), preset or _PRESETS.get(carrier.codec))
+    words = carrier.options(keyframe_interval(group_length), preset)
     return Encoding(
         [*words, *_pixel_shape(shape)],
         colours.words(carried_as(carrier)[1]),
