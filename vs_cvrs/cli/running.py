@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -56,6 +57,9 @@ NO_TEMPORARY_FILES = (
 
 _folders: set[Path] = set()
 
+_REMOVALS = 10
+"""Attempts at removing a folder that is still written to."""
+
 _last_words: list[Callable[[], str]] = []
 
 
@@ -67,16 +71,17 @@ def temporary_folder() -> Iterator[Path]:
         CliError: there is no room for one.
     """
     try:
-        made = tempfile.TemporaryDirectory(prefix="vs-cvrs-")
+        folder = Path(tempfile.gettempdir()) / f"vs-cvrs-{secrets.token_hex(8)}"
+        # Known before it is there, so that no interruption can come between.
+        _folders.add(folder)
+        folder.mkdir(mode=0o700)
     except OSError as error:
         raise CliError(NO_TEMPORARY_FILES) from error
-    with made as name:
-        folder = Path(name)
-        _folders.add(folder)
-        try:
-            yield folder
-        finally:
-            _folders.discard(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _folders.discard(folder)
 
 
 def at_interrupt(last_words: Callable[[], str]) -> None:
@@ -118,7 +123,11 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
     for child in list(children):
         child.kill()
     for folder in list(_folders):
-        shutil.rmtree(folder, ignore_errors=True)
+        # The work goes on meanwhile, and may put one more file there.
+        for _ in range(_REMOVALS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
     console.show_cursor(True)
     words = [text for text in (last_words() for last_words in _last_words) if text]
     sys.stderr.write("\n" + " ".join(["vs-cvrs: interrupted.", *words]) + "\n")
