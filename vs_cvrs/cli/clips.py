@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -54,6 +55,7 @@ _MATRICES = {
 _FIELDS_SEARCHED = 8
 _FIELD_ORDERS = {1: "bottom field first", 2: "top field first"}
 _INDEX_HERE = 4  # BestSource's cachemode: read and write exactly the file that cachepath names
+_CACHED_FRAMES = 64  # more than two groups of any bundled model
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,12 @@ def open_video(
             except vs.Error as error:
                 if _NO_TIMES not in str(error):
                     raise
-                clip, times = core.bs.VideoSource(name, **arguments), None
+                timed = arguments
+                clip, times = core.bs.VideoSource(name, **timed), None
+            if index is not None and clip.format is not None:
+                # By itself BestSource keeps up to 1 GB of decoded frames for as long as it is open.
+                timed = {key: value for key, value in timed.items() if key != "timecodes"}
+                clip = core.bs.VideoSource(name, **timed, cachesize=_cache_megabytes(clip))
             properties = dict(clip.get_frame(0).props)
         except vs.Error as error:
             if "write timecode" in str(error):
@@ -153,6 +160,14 @@ def open_video(
         lost=not_kept(clip, streams, track),
         remarks=remarks,
     )
+
+
+def _cache_megabytes(clip: Any) -> int:
+    """What BestSource's cache takes, for frames that are asked for in order or nearly so."""
+    shift = clip.format.subsampling_w + clip.format.subsampling_h
+    planes = 1 + (clip.format.num_planes - 1) / 2**shift
+    frame: float = clip.width * clip.height * clip.format.bytes_per_sample * planes
+    return max(1, math.ceil(_CACHED_FRAMES * frame / 2**20))
 
 
 def _main_video(path: Path, streams: Sequence[Stream]) -> int:

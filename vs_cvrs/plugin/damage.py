@@ -139,8 +139,7 @@ class Judge:
             products += [np.vdot(change, motion), np.vdot(change, change), np.vdot(motion, motion)]
         if products[0] > TRUSTED_CORRELATION * np.sqrt(products[1] * products[2]):
             return
-        made = low[nearest] * (self.output.top / 255.0)
-        shown[:] = np.round(made) if self.output.dtype.kind == "u" else made
+        shown[:] = self.output.samples(low[nearest])
 
     def _other_grouping(self, found: Stamp) -> bool:
         return (found.ratio, found.group_length) != (

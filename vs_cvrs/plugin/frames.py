@@ -42,6 +42,11 @@ class FrameType:
             return 1.0
         return float(2**self.bits - 1)
 
+    def samples(self, levels: npt.NDArray[np.float32]) -> Frames:
+        """What levels of 8 bits and fractions of them are in this type."""
+        made = levels * np.float32(self.top / 255.0)
+        return (np.round(made) if self.dtype.kind == "u" else made).astype(self.dtype)
+
 
 def fit(low: Levels, size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """A low-rate frame at another size, in levels of 8 bits and fractions of them.

@@ -77,8 +77,7 @@ def interpolate(
         shown = fitted[before]
         if share:
             shown = shown + np.float32(share) * (fitted[after] - shown)
-        made = shown * np.float32(kind.top / 255.0)
-        output[n] = np.round(made) if kind.dtype.kind == "u" else made
+        output[n] = kind.samples(shown)
 
 
 def stretch(levels: Levels, sent: Sent) -> Levels:

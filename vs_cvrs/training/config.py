@@ -107,6 +107,7 @@ class TransportConfig(_Strict):
         presets: of these encoders, drawn alike.
         crf: range of their constant rate factor.
         lossless: share of batches that arrive as they are all the same.
+        ten_bits: share of those that arrive as they are whose levels are of 10 bits.
         proxy: share of the other ones that a proxy of an encoder treats instead of an encoder.
         again: share that is encoded a second time.
         plain: share of batches in which the sender hides nothing, so that the receiver learns to
@@ -118,6 +119,7 @@ class TransportConfig(_Strict):
     presets: list[str] = ["veryfast", "medium"]
     crf: tuple[float, float] = (12.0, 28.0)
     lossless: Share = 0.0
+    ten_bits: Share = 0.0
     proxy: Share = 0.0
     again: Share = 0.0
     plain: Share = 0.0

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vs_cvrs.model.base import round_to_8bit
+from vs_cvrs.model.base import round_to_bits
 from vs_cvrs.training.config import TransportConfig
 
 __all__ = [
@@ -66,10 +66,10 @@ class Planes(NamedTuple):
     red: Tensor
 
 
-def straight_through_round(x: Tensor) -> Tensor:
-    """`round_to_8bit` whose gradient is that of the clamp alone."""
+def straight_through_round(x: Tensor, bits: int = 8) -> Tensor:
+    """`round_to_bits` whose gradient is that of the clamp alone."""
     clamped = x.clamp(0.0, 1.0)
-    return clamped + (round_to_8bit(clamped) - clamped).detach()
+    return clamped + (round_to_bits(clamped, bits) - clamped).detach()
 
 
 def transport(low: Tensor, config: TransportConfig, crf: float, rng: np.random.Generator) -> Tensor:
@@ -81,9 +81,11 @@ def transport(low: Tensor, config: TransportConfig, crf: float, rng: np.random.G
         crf: of the encoder, or of the first of two.
         rng: draws the way and the encoder.
     """
-    sent = straight_through_round(low)
     if not config.codecs or rng.random() < config.lossless:
-        return sent
+        # Configurations without this share go on with the batches that they always had.
+        deep = config.ten_bits > 0 and rng.random() < config.ten_bits
+        return straight_through_round(low, 10 if deep else 8)
+    sent = straight_through_round(low)
     tiled = _tile(sent)
     planes = Planes(*(_straight_through_levels(plane) for plane in to_planes(tiled)))
     for time in range(2 if rng.random() < config.again else 1):
