@@ -7,6 +7,7 @@ from typing import Any
 from vs_cvrs.model.base import CvrsModel, Size, round_to_8bit, round_to_bits
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
+from vs_cvrs.model.light.robust import RobustModel
 from vs_cvrs.model.paper.rescaler import ConvRescaler, MixRescaler
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LiteAnyModel",
     "LiteModel",
     "MixRescaler",
+    "RobustModel",
     "Size",
     "build",
     "round_to_8bit",
@@ -23,7 +25,8 @@ __all__ = [
 ]
 
 ARCHITECTURES: dict[str, type[CvrsModel]] = {
-    model.architecture: model for model in (ConvRescaler, MixRescaler, LiteModel, LiteAnyModel)
+    model.architecture: model
+    for model in (ConvRescaler, MixRescaler, LiteModel, LiteAnyModel, RobustModel)
 }
 """The classes by the names under which checkpoints know them."""
 

@@ -39,6 +39,8 @@ class CvrsModel(nn.Module, abc.ABC):
         architecture: name under which checkpoints know the class.
         clamp_latent: clamp what `downsample` gives to 0..1 before `embed`.
         clamp_output: clamp what `upsample` gives to 0..1.
+        looks_ahead: low-rate frames of the next group that help to restore one; `decode` takes them
+            behind the group's own, where they are there, and makes no frames of them.
         takes_bfloat16: `convolution_dtype` bfloat16, on one side or both, costs restored frames
             less than 0.15 dB.
 
@@ -55,6 +57,7 @@ class CvrsModel(nn.Module, abc.ABC):
     clamp_latent: ClassVar[bool] = True
     clamp_output: ClassVar[bool] = True
     takes_bfloat16: ClassVar[bool] = False
+    looks_ahead: ClassVar[int] = 0
 
     options: dict[str, Any]
     time_factor: Fraction | None = None

@@ -174,6 +174,7 @@ class TrainingConfig(_Strict):
 
     Attributes:
         cases: time and space factors to validate at.
+        crfs: validate through x264 at these, in place of frames without loss.
     """
 
     name: str
@@ -186,6 +187,7 @@ class TrainingConfig(_Strict):
     clip: float = 1.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     cases: list[tuple[Ratio, Ratio]] = [(Fraction(2), Fraction(1))]
+    crfs: list[Annotated[float, Field(ge=0.0, le=51.0)]] = []
     validate_every: PositiveInt = 1000
     save_every: PositiveInt = 250
 

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,26 +20,27 @@ from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
 
 from vs_cvrs.checkpoints import checkpoint
-from vs_cvrs.evaluation import EvaluationError, scoring
-from vs_cvrs.evaluation.protocol import Protocol
+from vs_cvrs.evaluation import EvaluationError
 from vs_cvrs.evaluation.scenes import Scene, find_scenes
 from vs_cvrs.model import build
 from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
-from vs_cvrs.timeline import choose_group_length
+from vs_cvrs.model.light.robust import RobustModel
 from vs_cvrs.training.config import ConfigError, Stage, TrainingConfig
 from vs_cvrs.training.data import Batch, ClipDataset, load_footage
 from vs_cvrs.training.losses import charbonnier, low_rate_loss, restoration_loss
 from vs_cvrs.training.report import write_report
 from vs_cvrs.training.transports import bits, straight_through_round, transport
+from vs_cvrs.training.validation import validate, validate_through_x264
 
-__all__ = ["Trainer", "validate"]
+__all__ = ["Trainer"]
 
 _STATE = "state.pt"
 _EMA_WARMUP = 10.0
 _FEWEST_BITS = 0.02  # a pixel; still clips must not lead
 _WORKERS = 1
+_CRF_GUESS = 2.0  # how well senders know what will be done to their frames
 _TRAVEL = 1  # apart from what the data are drawn with
 
 
@@ -73,26 +73,30 @@ def compute_losses(
     crf = float(rng.uniform(*way.crf))
     size = (high.shape[2], high.shape[3], high.shape[4])
     target = _low_target(high, batch)
-    latent = model.downsample(high, batch.low_size)
+    if isinstance(model, RobustModel):
+        model.crf = crf + float(rng.normal(0.0, _CRF_GUESS))
+    plain = way.plain > 0 and rng.random() < way.plain
+    hidden = model.hides_in_time(high.shape[2], batch.low_size[0])
+    latent = target if plain else model.downsample(high, batch.low_size)
     if model.clamp_latent:
         latent = latent.clamp(0.0, 1.0)
-    hidden = model.hides_in_time(high.shape[2], batch.low_size[0])
     if stage.train == "rescaler":
         low, back = latent, straight_through_round(latent)
     else:
-        made = model.embed(latent) if hidden else latent
-        low = target if rng.random() < way.plain else made
+        low = model.embed(latent) if hidden and not plain else latent
         sent = transport(low, way, crf, rng)
         back = (model.extract(sent) if hidden else sent).clamp(0.0, 1.0)
     restored = model.upsample(back, size)
     restoration = restoration_loss(restored, high, batch.shown, stage.loss)
     fidelity = low_rate_loss(low, target, stage.loss, progress)
     recovery = charbonnier(back, latent) if stage.loss.latent else latent.new_zeros(())
-    loss = restoration + fidelity + stage.loss.latent * recovery
-    if way.rate and low is not target:
+    loss = restoration + stage.loss.latent * recovery
+    if not plain:
+        loss = loss + fidelity
+    if way.rate and not plain:
         with torch.no_grad():
-            plain = bits(target, crf)
-        loss = loss + way.rate * (bits(low, crf) / plain.clamp_min(_FEWEST_BITS) - 1.0).mean()
+            without = bits(target, crf).clamp_min(_FEWEST_BITS)
+        loss = loss + way.rate * (bits(low, crf) / without - 1.0).mean()
     with torch.no_grad():
         parts = {
             "loss": float(loss),
@@ -104,40 +108,6 @@ def compute_losses(
 
 def _psnr(x: Tensor, y: Tensor) -> float:
     return -10.0 * math.log10(float((x.clamp(0, 1) - y).square().mean()) + 1e-10)
-
-
-def validate(
-    model: CvrsModel, scenes: list[Scene], cases: Sequence[tuple[Fraction, Fraction]]
-) -> dict[str, float]:
-    """Restore folders of PNG frames, in the filters' groups, through real 8-bit frames.
-
-    Args:
-        model: in eval mode.
-        scenes: the frames.
-        cases: time and space factors.
-
-    Returns:
-        Means over scenes and cases, in dB: ``clip_psnr``, ``psnr``, ``even``, ``odd``, ``low``; and
-        ``ssim``. Of several cases also each one's clip PSNR, as "5/4x2".
-    """
-    rows = {}
-    for ratio, scale in cases:
-        length = choose_group_length(ratio, model.group_length)
-        protocol = Protocol(ratio, scale, None, length)
-        scores = scoring.average(scoring.evaluate(model, scenes, protocol).values())
-        rows[f"{ratio}x{scale}"] = scores
-    mean = scoring.average(rows.values())
-    result = {
-        "clip_psnr": mean.clip_psnr_rgb,
-        "psnr": mean.psnr_rgb,
-        "even": mean.even_psnr_rgb,
-        "odd": mean.odd_psnr_rgb if mean.odd_psnr_rgb is not None else math.nan,
-        "low": mean.lr_psnr_rgb,
-        "ssim": mean.ssim_rgb,
-    }
-    if len(rows) > 1:
-        result |= {case: scores.clip_psnr_rgb for case, scores in rows.items()}
-    return result
 
 
 class Trainer:
@@ -194,8 +164,9 @@ class Trainer:
     def _start_from(self, path: Path) -> None:
         try:
             other = checkpoint.load(path).model
-            if isinstance(self.model, LiteAnyModel) and isinstance(other, LiteModel):
-                self.model.start_from(other)
+            mine = self.model
+            if isinstance(other, LiteModel) and isinstance(mine, LiteAnyModel | RobustModel):
+                mine.start_from(other)
             else:
                 self.model.load_state_dict(other.state_dict())
         except (ValueError, RuntimeError) as error:
@@ -310,7 +281,11 @@ class Trainer:
             kept.lerp_(new, 1.0 - decay)
 
     def _validate(self) -> dict[str, float]:
-        scores = validate(self.average, self.scenes, self.config.cases) if self.scenes else {}
+        scores = {}
+        if self.scenes and self.config.crfs:
+            scores = validate_through_x264(self.average, self.scenes, self.config.crfs)
+        elif self.scenes:
+            scores = validate(self.average, self.scenes, self.config.cases)
         row = {"step": float(self.step), "seconds": self.seconds, **scores}
         self.history.append(row)
         info = {"name": self.config.name, "validation": row, "stages": self._summary()}

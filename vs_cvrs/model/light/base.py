@@ -15,14 +15,13 @@ from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
 __all__ = [
+    "ImsmModel",
     "LightModel",
 ]
 
 
 class LightModel(CvrsModel):
-    """What the light models share: their options' ranges, the IMSM, and weights channels last."""
-
-    imsm: LiteImsm
+    """What the light models share: their options' ranges, and weights channels last."""
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> Self:
@@ -30,15 +29,6 @@ class LightModel(CvrsModel):
             return cls(**options)
         except TypeError as error:
             raise ValueError(f"options of a {cls.architecture} model: {error}") from error
-
-    def imsm_parameters(self) -> list[nn.Parameter]:
-        return list(self.imsm.parameters())
-
-    def embed(self, latent: Tensor) -> Tensor:
-        return in_strips(self.imsm, latent, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE)
-
-    def extract(self, low: Tensor) -> Tensor:
-        return in_strips(self.imsm.inverse, low, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE)
 
     def _check_options(self) -> None:
         """Raise ValueError for the first of ``options`` that is out of range."""
@@ -62,3 +52,18 @@ class LightModel(CvrsModel):
             if isinstance(convolution, nn.Conv2d):
                 weight = convolution.weight.contiguous(memory_format=torch.channels_last)
                 convolution.weight = nn.Parameter(weight)
+
+
+class ImsmModel(LightModel):
+    """A light model whose latent goes through the light IMSM."""
+
+    imsm: LiteImsm
+
+    def imsm_parameters(self) -> list[nn.Parameter]:
+        return list(self.imsm.parameters())
+
+    def embed(self, latent: Tensor) -> Tensor:
+        return in_strips(self.imsm, latent, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE)
+
+    def extract(self, low: Tensor) -> Tensor:
+        return in_strips(self.imsm.inverse, low, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import Size
-from vs_cvrs.model.light.base import LightModel
+from vs_cvrs.model.light.base import ImsmModel
 from vs_cvrs.model.light.blocks import Trunk
 from vs_cvrs.model.light.folding import fold, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-class LiteModel(LightModel):
+class LiteModel(ImsmModel):
     """Time 2x, space 1x, see the module's docstring.
 
     The low-rate size is the high-rate one rounded up to multiples of 4; `downsample` repeats edge

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import Size
-from vs_cvrs.model.light.base import LightModel
+from vs_cvrs.model.light.base import ImsmModel
 from vs_cvrs.model.light.details import SpaceNet, enlarged, reduced
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
@@ -39,7 +39,7 @@ __all__ = ["LiteAnyModel"]
 _PATTERNS = ((0, 0, 0, 0), (0, 1, 1, 0), (0, 1, 2, 0), (0, 1, 2, 3))
 
 
-class LiteAnyModel(LightModel):
+class LiteAnyModel(ImsmModel):
     """Any time and space factor from 1, see the module's docstring.
 
     Where nothing is to be done - as many frames as before, and at scale 1 - frames stay as they

@@ -1,0 +1,127 @@
+"""Motion between low-rate frames, searched for without learning, and frames moved along it.
+
+Bilateral motion (Choi et al., "Motion-compensated frame interpolation using bilateral motion
+estimation and adaptive overlapped block motion compensation", IEEE TCSVT 2007): for each pixel of
+the frame half-way between two, how far it lies from where it stands in the later one, and as far
+the other way in the earlier one. So every pixel of the frame between has one motion: no holes.
+
+It is searched for from coarse to fine: at each size, around what the coarser one found, by the
+absolute difference of luma over a window, with a price on motion that differs from its
+surroundings.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["FINEST", "bilateral_motion", "moved"]
+
+FINEST = 4
+"""Motion is found for blocks of this many pixels squared."""
+
+_LUMA = (0.2126, 0.7152, 0.0722)
+_LEAST_SIDE = 8  # of the coarsest size
+_WINDOW = 5
+_AROUND = 5
+_PRICE = 0.01
+"""Levels of 0..1 per pixel of motion that differs from its surroundings."""
+
+_STEPS = (0.5, 0.25)
+"""Pixels, at each size, by which motion changes at once."""
+
+_OFFSETS = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1))
+_STAYS = _OFFSETS.index((0, 0))
+
+
+def bilateral_motion(before: Tensor, after: Tensor) -> Tensor:
+    """How far the pixels half-way between two frames are from where they stand in each.
+
+    Args:
+        before: (N, 3, H, W), RGB in 0..1.
+        after: likewise.
+
+    Returns:
+        (N, 2, H/4, W/4), rounded up: x and y in pixels of the frames. What is at p in the frame
+        between stands at p - motion before it and at p + motion after it.
+    """
+    with torch.no_grad(), torch.autocast(before.device.type, enabled=False):
+        pairs = [_halved(_halved(_luma(torch.cat((before, after)).float())))]
+        while min(pairs[-1].shape[-2:]) >= 2 * _LEAST_SIDE:
+            pairs.append(_halved(pairs[-1]))
+        n, _, h, w = pairs[-1].shape
+        motion = before.new_zeros(n // 2, 2, h, w, dtype=torch.float32)
+        for pair in reversed(pairs):
+            size = pair.shape[-2:]
+            if motion.shape[-2:] != size:
+                motion = 2.0 * F.interpolate(motion, size, mode="bilinear", align_corners=False)
+            first, second = pair.chunk(2)
+            for step in _STEPS:
+                motion = _searched(first, second, motion, step)
+        return motion * FINEST
+
+
+def moved(frames: Tensor, motion: Tensor) -> Tensor:
+    """Frames (N, C, H, W) with at each pixel what stands ``motion`` (N, 2, H, W) pixels from it."""
+    with torch.autocast(frames.device.type, enabled=False):
+        h, w = frames.shape[-2:]
+        y = torch.arange(h, dtype=torch.float32, device=frames.device)[:, None] + 0.5
+        x = torch.arange(w, dtype=torch.float32, device=frames.device) + 0.5
+        places = torch.stack(
+            ((x + motion[:, 0]) * (2.0 / w) - 1.0, (y + motion[:, 1]) * (2.0 / h) - 1.0), dim=-1
+        )
+        return F.grid_sample(
+            frames.float(), places, mode="bilinear", padding_mode="border", align_corners=False
+        )
+
+
+def _luma(frames: Tensor) -> Tensor:
+    weights = frames.new_tensor(_LUMA).view(1, 3, 1, 1)
+    return (frames * weights).sum(dim=1, keepdim=True)
+
+
+def _halved(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2, ceil_mode=True)
+
+
+def _searched(first: Tensor, second: Tensor, motion: Tensor, step: float) -> Tensor:
+    """Motion after one step of the search at one size."""
+    offsets = motion.new_tensor(_OFFSETS)
+    surroundings = _mean(motion, _AROUND)
+    costs = []
+    for offset in offsets:
+        tried = motion + step * offset.view(1, 2, 1, 1)
+        difference = (moved(first, -tried) - moved(second, tried)).abs()
+        strange = (tried - surroundings).square().sum(dim=1, keepdim=True).sqrt()
+        costs.append(_mean(difference, _WINDOW) + _PRICE * strange)
+    cost = torch.cat(costs, dim=1)
+    best = cost.argmin(dim=1)
+    change = offsets[best].permute(0, 3, 1, 2)
+    # Where staying is best, the lowest point of a parabola through the costs on either side.
+    stays = cost[:, _STAYS]
+    finer = torch.stack(
+        [_lowest(cost[:, _STAYS - stride], stays, cost[:, _STAYS + stride]) for stride in (1, 3)],
+        dim=1,
+    )
+    change = torch.where((best == _STAYS)[:, None], finer, change)
+    return _median(_median(motion + step * change))
+
+
+def _lowest(before: Tensor, here: Tensor, after: Tensor) -> Tensor:
+    bend = before + after - 2.0 * here
+    return torch.where(bend > 1e-6, (before - after) / (2.0 * bend).clamp_min(2e-6), 0.0).clamp(
+        -0.5, 0.5
+    )
+
+
+def _mean(x: Tensor, window: int) -> Tensor:
+    return F.avg_pool2d(F.pad(x, (window // 2,) * 4, mode="replicate"), window, 1)
+
+
+def _median(x: Tensor) -> Tensor:
+    """Of 3x3 pixels."""
+    h, w = x.shape[-2:]
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    around = [padded[..., y : y + h, x : x + w] for y in range(3) for x in range(3)]
+    return torch.stack(around).median(dim=0).values
