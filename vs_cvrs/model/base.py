@@ -41,6 +41,8 @@ class CvrsModel(nn.Module, abc.ABC):
         clamp_output: clamp what `upsample` gives to 0..1.
         looks_ahead: low-rate frames of the next group that help to restore one; `decode` takes them
             behind the group's own, where they are there, and makes no frames of them.
+        outlives_loss: what it hides is meant to be encoded with loss, and `crf` is what the sender
+            is told of that.
         takes_bfloat16: `convolution_dtype` bfloat16, on one side or both, costs restored frames
             less than 0.15 dB.
 
@@ -49,6 +51,7 @@ class CvrsModel(nn.Module, abc.ABC):
         time_factor: the one high/low rate ratio the model was made for; None: any ratio >= 1.
         space_factor: the one high/low size ratio the model was made for; None: any ratio >= 1.
         group_length: low-rate frames in a group that the model was trained with.
+        crf: constant rate factor of x264 that does as much as will be done to low-rate frames.
         convolution_dtype: what `encode` and `decode` let the down and up networks compute in; None:
             the parameters' own. The IMSM always stays in that: its inverse must undo it exactly.
     """
@@ -58,11 +61,13 @@ class CvrsModel(nn.Module, abc.ABC):
     clamp_output: ClassVar[bool] = True
     takes_bfloat16: ClassVar[bool] = False
     looks_ahead: ClassVar[int] = 0
+    outlives_loss: ClassVar[bool] = False
 
     options: dict[str, Any]
     time_factor: Fraction | None = None
     space_factor: Fraction | None = None
     group_length: int = 4
+    crf: float | None = None
     convolution_dtype: torch.dtype | None = None
 
     @classmethod

@@ -53,7 +53,8 @@ class Unit:
         run: the frames of the clip whose time the output frames fill.
         first: low-rate index of the group's first frame, on the sender's axis.
         index: low-rate index of the run's first frame.
-        sources: for each low-rate frame of the group, the frame of the clip that stands for it.
+        sources: for each low-rate frame of the group, the frame of the clip that stands for it; and
+            those behind them that are looked at too.
         output: the output frames.
         made: frames that are restored from the group.
         shown: for each output frame, which of those it is.
@@ -85,12 +86,14 @@ class Alignment:
         frames: of the low-rate clip.
         phase: low-rate index that its first frame has on the grid.
         length: output frames.
+        ahead: frames behind a group's last that are looked at too, where the clip has them.
     """
 
     timeline: Timeline
     frames: int
     phase: int
     length: int
+    ahead: int = 0
 
     def place(self, output: int, marks: Marks) -> Unit | range:
         """The unit that makes an output frame, or frames whose marks are needed to tell.
@@ -219,11 +222,12 @@ class Alignment:
         high = [min(high_begin(index) + n, last) for n in range(len(output))]
         first, end = (high_begin(n) for n in group)
         nearest = (self.timeline.nearest_low(n) - index for n in high)
+        behind = range(sources[-1] + 1, min(sources[-1] + 1 + self.ahead, self.frames))
         return Unit(
             run=run,
             first=group[0],
             index=index,
-            sources=sources,
+            sources=(*sources, *behind),
             output=output,
             made=end - first,
             shown=tuple(n - first for n in high),

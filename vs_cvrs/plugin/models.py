@@ -13,15 +13,24 @@ from vs_cvrs.plugin.statements import Stated
 from vs_cvrs.runtime.memory import MAX_MEMORY_RANGE
 from vs_cvrs.runtime.session import Session, find_open, open_session
 from vs_cvrs.runtime.transfer import cupy_advice
+from vs_cvrs.texts import shown
 from vs_cvrs.timeline import (
     low_size,
 )
 
 __all__ = [
+    "STRENGTHS",
     "check_model",
+    "crf_of",
     "open_model",
     "warnings_of",
 ]
+
+
+STRENGTHS = {"light": 15.0, "web": 21.0, "heavy": 27.0}
+"""What is done to low-rate frames, as the constant rate factor of x264 that does as much."""
+
+_MAX_CRF = 51.0
 
 
 def open_model(
@@ -66,6 +75,38 @@ def check_model(
             f"model {session.name} is made for a scale of {space}, "
             f"got {high[0]}x{high[1]} to {low[0]}x{low[1]}"
         )
+
+
+def crf_of(given: Arguments, session: Session) -> float | None:
+    """What will be done to the low-rate frames; None for models that want them without loss.
+
+    Raises:
+        ValueError: ``strength`` is none of `STRENGTHS` and no constant rate factor, or is given for
+            such a model.
+    """
+    text = given.text("strength")
+    if not session.model.outlives_loss:
+        if text != "auto":
+            raise ValueError(
+                f"strength is for models that outlive encoders with loss, and {session.name} does "
+                'not; model="robust" does'
+            )
+        return None
+    if text == "auto":
+        return STRENGTHS["web"]
+    if text in STRENGTHS:
+        return STRENGTHS[text]
+    try:
+        crf = float(text)
+    except ValueError:
+        crf = -1.0
+    if not 0.0 <= crf <= _MAX_CRF:
+        names = ", ".join(STRENGTHS)
+        raise ValueError(
+            f"strength must be {names}, or a constant rate factor of x264 from 0 to {_MAX_CRF:g}, "
+            f"got {shown(repr(text))}"
+        )
+    return crf
 
 
 def warnings_of(given: Arguments, session: Session) -> list[str]:

@@ -22,7 +22,7 @@ from vs_cvrs.plugin.depths import downsample_bits, low_rate_type, upsample_bits
 from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.plugin.grouping import length_of, phase_of, timeline_of
 from vs_cvrs.plugin.limits import MAX_SIDE, check_memory, check_period
-from vs_cvrs.plugin.models import check_model, open_model, warnings_of
+from vs_cvrs.plugin.models import check_model, crf_of, open_model, warnings_of
 from vs_cvrs.plugin.processing import Downsampler, Processor, Upsampler
 from vs_cvrs.plugin.rates import downsample_rate, pair, upsample_rate
 from vs_cvrs.plugin.selfcheck import MAX_HEADROOM
@@ -136,6 +136,12 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
         headroom = MAX_HEADROOM
     elif not check:
         raise ValueError("headroom is for check=1, which finds out where it helps")
+    crf = crf_of(given, session)
+    if check and crf is not None:
+        raise ValueError(
+            "check=1 knows what comes back through files without loss, and model "
+            f"{session.name} is for those with loss"
+        )
     check_memory(session, most, source, output, restored=check)
     table = timeline.downsample_table(clip.frames)
     high_rate = pair(clip.rate)
@@ -161,7 +167,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
         rate=pair(low_rate),
         duration_factor=pair(ratio),
         processor=Downsampler(
-            session, source, output, timeline, clip.frames, mark, check, headroom
+            session, source, output, timeline, clip.frames, mark, check, headroom, crf
         ),
         properties={
             "CVRSVersion": PROPERTIES_VERSION,
@@ -215,10 +221,14 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
 
     # Of a clip without stamps a group has what is there; else it may be found in any part.
     there = timeline.group_length if stamped else phase % timeline.group_length + clip.frames
-    most = min(timeline.group_length, there), timeline.most_high()
+    ahead = session.model.looks_ahead
+    most = min(timeline.group_length, there) + ahead, timeline.most_high()
     check_memory(session, most, source, output)
     table = timeline.upsample_table(clip.frames, phase, length)
-    alignment = Alignment(timeline, clip.frames, phase, table.output_frames) if stamped else None
+    aligns = stamped or ahead > 0
+    alignment = (
+        Alignment(timeline, clip.frames, phase, table.output_frames, ahead) if aligns else None
+    )
     return FilterPlan(
         table=table,
         largest=most,
@@ -228,8 +238,8 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
         bits=clip.bits,
         rate=pair(high_rate),
         duration_factor=pair(1 / ratio),
-        processor=Upsampler(session, source, output, timeline, alignment, strict, bits),
-        aligns=stamped,
+        processor=Upsampler(session, source, output, timeline, alignment, strict, bits, stamped),
+        aligns=aligns,
         first_index=stated.index if stated and not stamped else -1,
         warnings=warnings_of(given, session),
     )

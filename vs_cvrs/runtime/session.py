@@ -103,6 +103,7 @@ class Session:
         bits: int = 16,
         low_bits: int = 8,
         span: tuple[int, int] = FULL_SPAN,
+        crf: float | None = None,
     ) -> None:
         """Make the low-rate frames of a group.
 
@@ -113,6 +114,7 @@ class Session:
             low_bits: of the samples in ``low``.
             span: levels of 8 bits that black and white become first, which leaves room to hide in
                 beyond them.
+            crf: see `CvrsModel`.
 
         Raises:
             RuntimeError: out of memory, or numbers that are not finite in frames or by the model.
@@ -120,6 +122,7 @@ class Session:
 
         def work(frames: Tensor) -> Tensor:
             frames = _narrowed(frames, span)
+            self.model.crf = crf  # one group at a time, in the session's own thread
             return self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
 
         self._compute(work, high, low, bits, low_bits)
@@ -134,8 +137,8 @@ class Session:
     ) -> None:
         """Restore the high-rate frames of a group.
 
-        Low-rate samples are levels of ``low_bits`` bits whatever type they come in, and are rounded
-        to them.
+        The low-rate frames may go on behind the group's, see `CvrsModel.looks_ahead`. Low-rate
+        samples are levels of ``low_bits`` bits whatever type they come in, and are rounded to them.
 
         Args:
             low: the low-rate frames.

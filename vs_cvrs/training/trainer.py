@@ -73,7 +73,7 @@ def compute_losses(
     crf = float(rng.uniform(*way.crf))
     size = (high.shape[2], high.shape[3], high.shape[4])
     target = _low_target(high, batch)
-    if isinstance(model, RobustModel):
+    if model.outlives_loss:
         model.crf = crf + float(rng.normal(0.0, _CRF_GUESS))
     plain = way.plain > 0 and rng.random() < way.plain
     hidden = model.hides_in_time(high.shape[2], batch.low_size[0])

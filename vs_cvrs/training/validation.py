@@ -16,7 +16,6 @@ from vs_cvrs.evaluation import scoring
 from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import Frames, Scene, read_frames
 from vs_cvrs.model.base import CvrsModel
-from vs_cvrs.model.light.robust import RobustModel
 from vs_cvrs.timeline import choose_group_length
 from vs_cvrs.training.transports import encode_and_decode, from_planes, to_planes
 
@@ -80,8 +79,7 @@ def validate_through_x264(
         frames = read_frames(scene.frames)
         plain = torch.from_numpy(frames[0::2])
         for crf in crfs:
-            if isinstance(model, RobustModel):
-                model.crf = crf
+            model.crf = crf
             received = _through_x264(_sent(model, frames), crf)
             made = _errors(_restored(model, received, len(frames)), frames)
             shown = metrics.mean_squared_error(received, plain)

@@ -29,10 +29,7 @@ from vs_cvrs.model.light.motion import FINEST, bilateral_motion, moved
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
-__all__ = ["STRENGTHS", "RobustModel"]
-
-STRENGTHS = {"light": 15.0, "web": 21.0, "heavy": 27.0}
-"""What will be done to the low-rate frames, as x264's constant rate factor at 8 bits."""
+__all__ = ["RobustModel"]
 
 _FOLDED = 12  # channels of 2x2 pixels
 _PIXELS = 4
@@ -48,18 +45,15 @@ class RobustModel(LightModel):
     Args:
         width, down_blocks, up_blocks, cells, hidden: as in `LiteModel`.
         motion_width, motion_blocks: of the network that refines motion.
-
-    Attributes:
-        crf: what the sender is told will be done to its low-rate frames, see `STRENGTHS`.
     """
 
     architecture: ClassVar[str] = "robust"
     takes_bfloat16: ClassVar[bool] = True
     looks_ahead: ClassVar[int] = 1
+    outlives_loss: ClassVar[bool] = True
     time_factor = Fraction(2)
     space_factor = Fraction(1)
     group_length = 4
-    crf: float = STRENGTHS["web"]
 
     def __init__(
         self,
@@ -151,7 +145,7 @@ class RobustModel(LightModel):
         shown = high[:, :, 0::2]
         before, after, motion = self._sides(shown)
         made = 0.5 * (moved(before, -motion) + moved(after, motion))
-        crf = (self.crf - _MIDDLE_CRF) / _CRF_SPAN
+        crf = ((self.crf or _MIDDLE_CRF) - _MIDDLE_CRF) / _CRF_SPAN
         pair = fold(high, 2, 2)
         told = pair.new_full((pair.shape[0], 1, *pair.shape[2:]), crf)
         parts = torch.cat((pair, fold(as_clip(made, b), 1, 2), told), dim=1)
