@@ -28,6 +28,12 @@ def small_model(seed: int = 0, **options: object) -> RobustModel:
     return model.eval()
 
 
+def trust(model: RobustModel, decoded: float) -> None:
+    """Set how far what is decoded is believed, before a sigmoid."""
+    assert model.up.last.bias is not None
+    model.up.last.bias[24:] = decoded
+
+
 def texture(height: int, width: int, seed: int = 3) -> Tensor:
     """A smooth random picture, (1, 3, height, width)."""
     torch.manual_seed(seed)
@@ -70,7 +76,7 @@ def test_it_begins_as_the_lite_model_where_it_is_believed() -> None:
     model = small_model()
     model.start_from(lite)
     with torch.no_grad():
-        model.up.last.bias[24:] = 30.0  # what is decoded is believed
+        trust(model, 30.0)  # what is decoded is believed
     x = torch.rand(1, 3, 6, 16, 24)
     with torch.inference_mode():
         low = lite.encode(x, (3, 16, 24))
@@ -88,10 +94,10 @@ def test_a_lite_model_of_other_layers_is_named() -> None:
 def test_where_nothing_is_believed_it_interpolates() -> None:
     model = small_model()
     with torch.no_grad():
-        model.up.last.bias[24:] = -60.0
-        model.motion.last.weight.zero_()
-        model.motion.last.bias.zero_()
-        model.motion.skip.weight.zero_()
+        trust(model, -60.0)
+        for layer in (model.motion.last, model.motion.skip):
+            for parameter in layer.parameters():
+                parameter.zero_()
     clip = panned([(4 * n, 2 * n) for n in range(6)])
     with torch.inference_mode():
         made = model.decode(clip[:, :, 0::2], (5, 64, 96))
