@@ -112,6 +112,8 @@ class TransportConfig(_Strict):
         again: share that is encoded a second time.
         plain: share of batches in which the sender hides nothing, so that the receiver learns to
             interpolate what strangers send.
+        blind: share of batches in which a receiver that interpolates must do without, so that sender
+            and receiver learn to hide before they find that interpolation is easier.
         rate: weight of how many more bits the frames take than the plain ones, as a share.
     """
 
@@ -123,6 +125,7 @@ class TransportConfig(_Strict):
     proxy: Share = 0.0
     again: Share = 0.0
     plain: Share = 0.0
+    blind: Share = 0.0
     rate: float = 0.0
 
 

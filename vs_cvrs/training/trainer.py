@@ -86,6 +86,8 @@ def compute_losses(
         low = model.embed(latent) if hidden and not plain else latent
         sent = transport(low, way, crf, rng)
         back = (model.extract(sent) if hidden else sent).clamp(0.0, 1.0)
+    if isinstance(model, RobustModel):
+        model.blind = not plain and way.blind > 0 and rng.random() < way.blind
     restored = model.upsample(back, size)
     restoration = restoration_loss(restored, high, batch.shown, stage.loss)
     fidelity = low_rate_loss(low, target, stage.loss, progress)

@@ -45,6 +45,9 @@ class RobustModel(LightModel):
     Args:
         width, down_blocks, up_blocks, cells, hidden: as in `LiteModel`.
         motion_width, motion_blocks: of the network that refines motion.
+
+    Attributes:
+        blind: the receiver repeats frames where it would interpolate; in training only.
     """
 
     architecture: ClassVar[str] = "robust"
@@ -54,6 +57,7 @@ class RobustModel(LightModel):
     time_factor = Fraction(2)
     space_factor = Fraction(1)
     group_length = 4
+    blind: bool = False
 
     def __init__(
         self,
@@ -168,7 +172,7 @@ class RobustModel(LightModel):
             raise ValueError(
                 f"a robust model makes at most {(2 * t, h, w)} of {(t, h, w)}, not {size}"
             )
-        made = self._interpolated(low)
+        made = low if self.blind else self._interpolated(low)
         with torch.autocast(low.device.type, enabled=False):
             latent = in_strips(
                 self.imsm.inverse, low, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE
