@@ -112,8 +112,8 @@ class TransportConfig(_Strict):
         again: share that is encoded a second time.
         plain: share of batches in which the sender hides nothing, so that the receiver learns to
             interpolate what strangers send.
-        blind: share of batches in which a receiver that interpolates must do without, so that sender
-            and receiver learn to hide before they find that interpolation is easier.
+        blind: share of batches in which a receiver that interpolates must do without, so that both
+            ends learn to hide before they find that interpolation is easier.
         rate: weight of how many more bits the frames take than the plain ones, as a share.
     """
 
