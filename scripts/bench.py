@@ -32,7 +32,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from bench_cluster import cluster_table, measure_cluster
+from bench_cluster import FILM, SHORT_FILM, cluster_tables, measure_cluster
 from rich.table import Table
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -53,7 +53,6 @@ _REFERENCE = (
 )
 _LOWS = 4
 _PIPELINE_GROUPS = 12
-_FILM = 1920
 _VSPIPE_REPORT = re.compile(r"Output (\d+) frames in ([\d.]+) seconds")
 
 
@@ -396,12 +395,19 @@ def main(
     with report.command("bench"):
         places = parse_sizes("64x48" if quick else sizes)
         if cluster:
-            size = f"{places[0][0]}x{places[0][1]}"
-            by_workers = measure_cluster(240 if quick else _FILM, size)
-            title = f"{report.describe_machine()}, {size}"
-            report.table_console().print(cluster_table(title, by_workers))
+            names = [f"{width}x{height}" for width, height in places]
+            by_workers, indexes = measure_cluster(SHORT_FILM if quick else FILM, names)
+            console = report.table_console()
+            for table in cluster_tables(
+                f"{report.describe_machine()}, {names[0]}", by_workers, indexes
+            ):
+                console.print(table)
             if json_path is not None:
-                report.write_json(json_path, {"cluster": [asdict(row) for row in by_workers]})
+                tables: dict[str, Any] = {
+                    "cluster": [asdict(row) for row in by_workers],
+                    "index": [asdict(row) for row in indexes],
+                }
+                report.write_json(json_path, tables)
             return
         runs, groups = (1, 2) if quick else (3, _PIPELINE_GROUPS)
         place = scoring.open_device(device)

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from vs_cvrs.cli.app import app
@@ -90,6 +91,14 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60) ->
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end, f"no {path}"
         time.sleep(0.002)
+
+
+def apart(*words: str) -> list[str]:
+    """What is put before a command that is to have mounts of its own, made by these commands."""
+    able = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
+    if able.returncode:
+        pytest.skip("needs the right to mount")
+    return ["unshare", "-m", "sh", "-ec", " && ".join([*words, 'exec "$0" "$@"'])]
 
 
 def children_of(process: subprocess.Popen[str], name: str) -> list[int]:

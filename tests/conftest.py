@@ -118,7 +118,8 @@ def vapoursynth_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     env = os.environ | {
         "PATH": os.pathsep.join([bin_dir, os.environ.get("PATH", "")]),
         "XDG_CONFIG_HOME": str(config),
-        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+        # An empty part of it would be the folder that the tests are run in: the sources.
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])),
     }
     subprocess.run(["vapoursynth", "config"], env=env, check=True, capture_output=True, timeout=120)
     return env

@@ -13,7 +13,7 @@ ONE, TWO = Fraction(1), Fraction(2)
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of the package's own."""
-    monkeypatch.setattr(zoo, "_FOLDER", tmp_path)
+    monkeypatch.setattr(zoo, "_folder", lambda: tmp_path)
     return tmp_path
 
 

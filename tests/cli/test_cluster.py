@@ -151,14 +151,6 @@ def test_a_worker_is_stopped(job: list[object], alone: Path) -> None:
     assert not Path(f"/proc/{stopped}").exists()
 
 
-def apart(*commands_: str) -> list[str]:
-    """What is put before a command that is to have mounts of its own."""
-    able = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
-    if able.returncode:
-        pytest.skip("needs the right to mount")
-    return ["unshare", "-m", "sh", "-ec", " && ".join([*commands_, 'exec "$0" "$@"'])]
-
-
 def test_workers_that_see_no_shared_folder_and_one_whose_disk_is_full(
     job: list[object], alone: Path, cluster: Farm, tmp_path: Path
 ) -> None:
@@ -166,8 +158,8 @@ def test_workers_that_see_no_shared_folder_and_one_whose_disk_is_full(
     small.mkdir()
     hidden = f"mount -t tmpfs tmpfs {out}"
     full = f"mount -t tmpfs -o size=48k tmpfs {small}"
-    cluster.join(before=apart(hidden))
-    cluster.join(before=apart(hidden, full), env={"TMPDIR": str(small)})
+    cluster.join(before=commands.apart(hidden))
+    cluster.join(before=commands.apart(hidden, full), env={"TMPDIR": str(small)})
     said = ended(commands.start(*job, "--cluster", cluster.address))
     assert said.count("its segments are sent") == 2
     assert "cannot write to" in said, said
@@ -178,7 +170,7 @@ def test_workers_that_see_no_shared_folder_and_one_whose_disk_is_full(
 def test_workers_that_do_not_fit_are_refused_by_name(
     job: list[object], alone: Path, cluster: Farm, film: Path
 ) -> None:
-    cluster.join(before=apart(f"mount -t tmpfs tmpfs {film.parent}"))
+    cluster.join(before=commands.apart(f"mount -t tmpfs tmpfs {film.parent}"))
     cluster.join(env={**farm.PRELOADED, "CVRS_TEST_VERSION": "0.0.9"})
     said = ended(commands.start(*job, "--cluster", cluster.address), 1)
     host = os.uname().nodename

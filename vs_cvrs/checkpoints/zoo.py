@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 from fractions import Fraction
+from importlib import resources
 from pathlib import Path
 
 from vs_cvrs.checkpoints import checkpoint
 
 __all__ = ["checksum", "name_of", "names", "resolve"]
-
-_FOLDER = Path(__file__).parents[1] / "weights"
 
 _SUFFIX = ".safetensors"
 
@@ -21,15 +22,23 @@ _ANY = "lite-any"
 """The model that "auto" takes for all others."""
 
 
+@functools.cache
+def _folder() -> Path:
+    """The package's weights; of a package in an archive, copies that end with the process."""
+    kept = contextlib.ExitStack()
+    atexit.register(kept.close)
+    return kept.enter_context(resources.as_file(resources.files("vs_cvrs") / "weights"))
+
+
 def names() -> list[str]:
     """Names of the bundled models, sorted."""
-    return sorted(path.stem for path in _FOLDER.glob(f"*{_SUFFIX}"))
+    return sorted(path.stem for path in _folder().glob(f"*{_SUFFIX}"))
 
 
 @functools.cache
 def checksum(name: str) -> str:
     """That of a bundled model's weights, as in `checkpoint.LoadedModel`."""
-    return checkpoint.load(_FOLDER / (name + _SUFFIX)).checksum
+    return checkpoint.load(_folder() / (name + _SUFFIX)).checksum
 
 
 def name_of(weights: str) -> str | None:
@@ -54,15 +63,15 @@ def resolve(model: str, ratio: Fraction, scale: Fraction) -> Path:
     if model == "auto":
         exact, exact_ratio, exact_scale = _EXACT
         if (ratio, scale) == (exact_ratio, exact_scale) and exact in bundled:
-            return _FOLDER / (exact + _SUFFIX)
+            return _folder() / (exact + _SUFFIX)
         if _ANY in bundled:
-            return _FOLDER / (_ANY + _SUFFIX)
+            return _folder() / (_ANY + _SUFFIX)
         raise ValueError(
             f"no bundled model is made for time {ratio}x and space {scale}x (bundled: {listing}; "
             f"{exact} is for time {exact_ratio}x and space {exact_scale}x); give a model's path"
         )
     if model in bundled:
-        return _FOLDER / (model + _SUFFIX)
+        return _folder() / (model + _SUFFIX)
     path = Path(model)
     try:
         exists = path.exists()
