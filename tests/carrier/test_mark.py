@@ -263,7 +263,7 @@ def test_colours_taken_for_others_leave_the_mark(
 def sent(seed: int = 0, message: Message = MESSAGE) -> list[Evidence]:
     """Of 24 frames that an encoder had."""
     clip = marked(footage(24, 320, 180, seed), message)
-    return evidence_of(encoded(clip, "libx264", 20))
+    return evidence_of(encoded(clip, "libx264", 14))
 
 
 def test_cuts_are_found() -> None:

@@ -276,7 +276,7 @@ def _layout(width: int, height: int) -> _Layout:
     chosen = np.argsort(_random(1, rows * columns // 2), kind="stable")[: pairs * _DIMENSIONS]
     signs = 1.0 - 2.0 * (_random(2, pairs * _DIMENSIONS) & 1).astype(np.float32)
     # Chosen so that the mark is about as far below the noise of an encoder at all sizes.
-    step = 3.46 * min(max((960 * 540 / area) ** (1 / 6), 0.5), 1.4)
+    step = 3.46 * min(max((640 * 272 / area) ** (1 / 4), 0.5), 1.4)
     shape = (_DIMENSIONS, pairs)
     return _Layout(
         (rows, columns),
