@@ -237,6 +237,7 @@ FilterPlan plan_filter(const std::string &name, const Values &clip, const Values
         std::tie(result.largest_source, result.largest_output) =
             plan.attr("largest").cast<std::pair<std::int64_t, std::int64_t>>();
         result.aligns = plan.attr("aligns").cast<bool>();
+        result.endless = plan.attr("endless").cast<bool>();
         result.width = plan.attr("width").cast<int>();
         result.height = plan.attr("height").cast<int>();
         result.is_float = plan.attr("is_float").cast<bool>();

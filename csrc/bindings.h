@@ -33,7 +33,8 @@ struct FilterPlan {
     std::int64_t first_index = -1;   // CVRSIndex that source frame 0 has; -1: not checked
     std::int64_t largest_source = 0; // frames of the largest group, before and after the filter
     std::int64_t largest_output = 0;
-    bool aligns = false; // the processor says where each group is
+    bool aligns = false;  // the processor says where each group is
+    bool endless = false; // the source clip states no length
     std::vector<std::string> warnings;
     std::unique_ptr<Processor> processor;
 };

@@ -79,8 +79,9 @@ std::int64_t GroupFilter::group_of(std::int64_t output) const {
 }
 
 Range GroupFilter::sources_of(std::int64_t output) const {
-    return in_clip(on_axis(table_.source_begin, group_of(output), table_.source_end), table_.source_head,
-                   table_.source_frames);
+    const Range group = in_clip(on_axis(table_.source_begin, group_of(output), table_.source_end), table_.source_head,
+                                table_.source_frames);
+    return {group.begin, options_.aligns && options_.endless ? group.begin + 1 : group.end};
 }
 
 Unit GroupFilter::table_unit(std::int64_t output) const {

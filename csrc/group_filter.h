@@ -107,12 +107,14 @@ class GroupFilter {
         std::int64_t largest_output = 0;
         bool aligns = false; // the processor says where each group is; else the table does
         std::size_t cached_groups = 1;
+        bool endless = false; // the source states no length: frames behind its end are errors
     };
 
     // Throws std::invalid_argument when the table is not one of whole, ascending groups.
     GroupFilter(GroupTable table, Options options, std::unique_ptr<Processor> processor);
 
-    // The source frames of an output frame's group, in a clip that nobody cut.
+    // The source frames that an output frame is looked for among first: those of its group in a clip
+    // that nobody cut, and of an endless one the first of them, which tells how many there are.
     Range sources_of(std::int64_t output) const;
 
     // The output frame when its group is in the cache, else null.

@@ -139,7 +139,7 @@ class Request final : public Host {
                                      " belongs: the clip was cut or reordered after Downsample");
     }
 
-    void write_properties(std::int64_t index, VSMap *map) const {
+    void write_properties(std::int64_t index, VSMap *map) {
         const FilterPlan &plan = instance_.plan;
         for (int i = vsapi_->mapNumKeys(map) - 1; i >= 0; --i) {
             const std::string key = vsapi_->mapGetKey(map, i);
@@ -166,15 +166,20 @@ class Request final : public Host {
         }
     }
 
-    void write_duration(VSMap *map) const {
+    void write_duration(VSMap *map) {
         const FilterPlan &plan = instance_.plan;
         std::int64_t num = plan.rate_den, den = plan.rate_num;
         if (den == 0) {
             int no_num = 0, no_den = 0;
             num = vsapi_->mapGetInt(map, "_DurationNum", 0, &no_num);
             den = vsapi_->mapGetInt(map, "_DurationDen", 0, &no_den);
-            if (no_num || no_den || num <= 0 || den <= 0)
-                return;
+            if (no_num || no_den || num <= 0 || den <= 0) {
+                // Players do not know how long their last frame is: as long as the one before.
+                if (duration_den_ == 0)
+                    return;
+                num = duration_num_, den = duration_den_;
+            }
+            duration_num_ = num, duration_den_ = den;
             vsh::muldivRational(&num, &den, plan.duration_num, plan.duration_den);
         }
         vsapi_->mapSetInt(map, "_DurationNum", num, maReplace);
@@ -186,6 +191,8 @@ class Request final : public Host {
     VSFrameContext *const context_;
     VSCore *const core_;
     const VSAPI *const vsapi_;
+    std::int64_t duration_num_ = 0; // of the source frame that the last frame was made like; 0/0: unknown
+    std::int64_t duration_den_ = 0;
 };
 
 const VSFrame *VS_CC get_frame(int n, int activation, void *data, void **state, VSFrameContext *context, VSCore *core,
@@ -347,6 +354,7 @@ std::unique_ptr<Instance> create_instance(const FilterFunction &function, const 
     options.largest_source = plan.largest_source;
     options.largest_output = plan.largest_output;
     options.aligns = plan.aligns;
+    options.endless = plan.endless;
     options.cached_groups = cached_groups(plan.table, core, vsapi);
     instance->filter = std::make_unique<GroupFilter>(std::move(plan.table), options, std::move(plan.processor));
     instance->node = cache_frames(instance->node, kCachedSourceGroups * plan.largest_source,

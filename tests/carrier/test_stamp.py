@@ -29,14 +29,21 @@ def noise(height: int, width: int, seed: int = 0) -> stamp.Frame:
     return np.random.default_rng(seed).integers(0, 256, (3, height, width), np.uint8)
 
 
-@pytest.mark.parametrize("size", [(12, 12), (16, 16), (4, 36), (256, 448), (272, 480)])
+def stamped(frame: stamp.Frame, what: Stamp = STAMP) -> Stamp:
+    """Stamp a group of one frame; what is read of it."""
+    stamp.write(frame[None], what)
+    found = stamp.read(frame)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("size", [(12, 16), (16, 16), (4, 40), (256, 448), (272, 480)])
 @pytest.mark.parametrize("rate", [None, Fraction(60000, 1001)])
 def test_what_was_written_is_read(size: tuple[int, int], rate: Fraction | None) -> None:
     frame = noise(*size)
     before = frame.copy()
     wanted = replace(STAMP, rate=rate)
-    stamp.write(frame, wanted)
-    assert stamp.read(frame) == wanted
+    assert replace(stamped(frame, wanted), group=b"") == wanted
     change = np.abs(frame.astype(int) - before)
     assert change.max() == 1
     assert np.count_nonzero(change) <= stamp.MIN_SAMPLES
@@ -57,6 +64,48 @@ def test_stamps_of_version_1_are_read() -> None:
     assert stamp.read(frame) is None
 
 
+# The lowest bits of noise(12, 12) with STAMP, as the code of version 2 wrote it.
+_VERSION_2 = (
+    "020000000f0004000041000bb82000003f483bf010d804000000030000800002"
+    "8094d159e2b579bdd5b58014877e61031e39657368c6"
+)
+
+
+def test_stamps_of_version_2_are_read() -> None:
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(_VERSION_2), np.uint8))
+    frame = noise(12, 12) & np.uint8(0xFE) | bits.reshape(3, 12, 12)
+    assert stamp.read(frame) == STAMP
+    frame[0, 0, 0] ^= 2
+    assert stamp.read(frame) is None
+
+
+def test_the_frames_of_a_group_are_numbered_and_know_their_group() -> None:
+    group = np.stack([noise(24, 32, seed) for seed in range(3)])
+    stamp.write(group, STAMP)
+    found = [stamp.read(frame) for frame in group]
+    hashed = found[0].group if found[0] else b""
+    assert len(hashed) == 4
+    assert found == [replace(STAMP, index=STAMP.index + n, group=hashed) for n in range(3)]
+
+
+def test_a_group_is_told_by_all_its_frames_and_by_nothing_else() -> None:
+    def group_of(frames: stamp.Frame, what: Stamp = STAMP) -> bytes:
+        stamp.write(frames, what)
+        groups = {found.group for frame in frames if (found := stamp.read(frame))}
+        assert len(groups) == 1
+        return groups.pop()
+
+    frames = np.stack([noise(24, 32, seed) for seed in range(3)])
+    once = group_of(frames)
+    assert group_of(frames, replace(STAMP, index=7, sent=Sent(), rate=None)) == once
+    for n in range(3):
+        other = frames.copy()
+        other[n, 1, 3, 5] ^= 2
+        assert group_of(other) != once
+    assert group_of(frames[::-1].copy()) != once
+    assert group_of(frames[:2].copy()) != once
+
+
 def test_quality_is_said_in_half_decibels() -> None:
     for psnr, quality in (
         (45.49, 90),
@@ -71,17 +120,17 @@ def test_quality_is_said_in_half_decibels() -> None:
 
 
 def test_the_same_clip_whatever_the_group() -> None:
-    assert STAMP.same_clip(replace(STAMP, index=0, sent=Sent()))
+    assert STAMP.same_clip(replace(STAMP, index=0, sent=Sent(), group=b"1234"))
     assert not STAMP.same_clip(replace(STAMP, length=3))
 
 
 def test_the_same_frame_gets_the_same_stamp() -> None:
     frames = [noise(24, 32) for _ in range(2)]
     for frame in frames:
-        stamp.write(frame, STAMP)
+        stamped(frame)
     np.testing.assert_array_equal(frames[0], frames[1])
     once = frames[0].copy()
-    stamp.write(frames[0], STAMP)
+    stamped(frames[0])
     np.testing.assert_array_equal(frames[0], once)
 
 
@@ -89,7 +138,7 @@ def test_the_same_frame_gets_the_same_stamp() -> None:
 @given(st.integers(0, 3 * 24 * 32 - 1), st.integers(0, 7))
 def test_one_changed_bit_anywhere_is_seen(sample: int, bit: int) -> None:
     frame = noise(24, 32)
-    stamp.write(frame, STAMP)
+    stamped(frame)
     frame.reshape(-1)[sample] ^= np.uint8(1 << bit)
     assert stamp.read(frame) is None
 
@@ -97,8 +146,7 @@ def test_one_changed_bit_anywhere_is_seen(sample: int, bit: int) -> None:
 def test_samples_of_ten_bits() -> None:
     frame = np.random.default_rng(0).integers(0, 1024, (3, 24, 32), np.uint16)
     before = frame.copy()
-    stamp.write(frame, STAMP)
-    assert stamp.read(frame) == STAMP
+    assert replace(stamped(frame), group=b"") == STAMP
     assert np.abs(frame.astype(int) - before).max() == 1
     assert stamp.read((frame & 255).astype(np.uint8)) is None
     frame[1, 3, 5] ^= 512
@@ -113,23 +161,23 @@ def test_frames_that_were_never_stamped_are_not_intact() -> None:
 
 def test_another_shape_of_the_same_samples_is_seen() -> None:
     frame = noise(24, 32)
-    stamp.write(frame, STAMP)
+    stamped(frame)
     assert stamp.read(frame.reshape(3, 32, 24)) is None
 
 
 def test_small_frames_carry_none() -> None:
-    assert not stamp.fits(8, 12)
-    assert stamp.fits(12, 12)
+    assert not stamp.fits(12, 12)
+    assert stamp.fits(12, 16)
     frame = noise(12, 8)
-    with pytest.raises(ValueError, match="needs 416 samples, got 288"):
-        stamp.write(frame, STAMP)
+    with pytest.raises(ValueError, match="needs 448 samples, got 288"):
+        stamp.write(frame[None], STAMP)
     assert stamp.read(frame) is None
 
 
 def test_values_beyond_their_fields_are_refused() -> None:
     frame = noise(24, 32)
     with pytest.raises(ValueError, match="does not fit"):
-        stamp.write(frame, replace(STAMP, length=2**32))
+        stamp.write(frame[None], replace(STAMP, length=2**32))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +193,7 @@ def test_values_beyond_their_fields_are_refused() -> None:
 )
 def test_a_forged_payload_that_makes_no_sense_is_no_stamp(change: dict[str, object]) -> None:
     frame = noise(24, 32)
-    stamp.write(frame, replace(STAMP, **change))  # type: ignore[arg-type]
+    stamp.write(frame[None], replace(STAMP, **change))  # type: ignore[arg-type]
     assert stamp.read(frame) is None
 
 

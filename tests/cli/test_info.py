@@ -98,7 +98,13 @@ def test_damage_in_the_middle(low: Path, tiny_model: Path, tmp_path: Path) -> No
         ("gte(n,7)", State.CUT, "the file begins at frame 7, 3 into a group of 4"),
         ("lt(n,22)", State.CUT, "the file ends at frame 22, 2 into a group of 4"),
         ("between(n,5,29)", State.CUT, "begins at frame 5, 1 into a group of 4 and ends at frame"),
-        ("not(eq(n,20))", State.CUT, "some are missing, repeated, or of another clip"),
+        ("lt(n,8)+gte(n,16)", State.INTACT, "every group is whole and as it was sent, in 2 parts"),
+        (
+            "not(eq(n,20))",
+            State.CUT,
+            "3 of 37 are of groups that are not whole, the first of them frame 20: some are "
+            "missing, repeated, or of another clip",
+        ),
     ],
 )
 def test_cut(select: str, state: State, because: str, low: Path, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 from clips import Array
 from watched import run
 
+from vs_cvrs.cli.probe import State, probe
+
 SEGMENT = 8
 """Low-rate frames from keyframe to keyframe: two groups."""
 
@@ -79,6 +81,10 @@ def test_files_cut_at_keyframes_and_joined_again(
     high = 2 * SEGMENT
     wanted = [frame for n in order for frame in whole[n * high : (n + 1) * high]]
     assert restored(joined, tiny_model, tmp_path / "out.mkv") == wanted
+    found = probe(joined)
+    assert found.state == State.INTACT
+    parts = sum(order[n] != order[n - 1] + 1 for n in range(1, len(order))) + 1
+    assert parts == 1 or f"in {parts} parts joined" in found.because
 
 
 PART = """

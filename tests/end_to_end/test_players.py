@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,18 @@ import pytest
 import vapoursynth as vs
 from clips import clip_of, core, frames_of, pictures
 
+# mpv writes the property by its old name.
+pytestmark = pytest.mark.filterwarnings("ignore:The _ColorRange frame property")
+
 ENDLESS = (2**31 - 1) // 16
 """The frames that mpv states."""
 
 BUFFERED = 32
 """The frames that mpv holds with ``buffered-frames=32`` and one request at a time; the newest ones
 that were asked for, and no older ones."""
+
+IMAGE = b"of the decoder"
+"""What mpv keeps of a frame in a property of its own, and wants to find in what comes back."""
 
 
 class Player:
@@ -39,14 +46,32 @@ class Player:
         self.read.append(n)
         if not self.playing:
             frame = core.std.BlankClip(self._yuv, length=1, keep=True)
-            return core.std.SetFrameProps(frame, _DurationNum=0, _DurationDen=1)
+            return self._with_properties(frame, 0, 1)
         if n < self._oldest:
             raise ValueError(f"frame {n} requested, but only have frames from {self._oldest}")
         self._oldest = max(self._oldest, n - BUFFERED + 1)
         if self.begin + n >= self._yuv.num_frames:
             raise ValueError("EOF")
-        frame = core.std.SetFrameProps(self._yuv[self.begin + n], _DurationNum=1, _DurationDen=15)
+        # In whole microseconds. How long the last frame is it does not know, and says -1 second.
+        last = self.begin + n == self._yuv.num_frames - 1
+        duration = -999999 if last else 66667
+        frame = self._with_properties(self._yuv[self.begin + n], duration, 1000000)
         return core.std.Loop(frame, ENDLESS)
+
+    @staticmethod
+    def _with_properties(frame: vs.VideoNode, numerator: int, denominator: int) -> vs.VideoNode:
+        return core.std.SetFrameProps(
+            frame,
+            _DurationNum=numerator,
+            _DurationDen=denominator,
+            _SARNum=1,
+            _SARDen=1,
+            _ColorRange=1,
+            _ColorSpace=1,
+            _ChromaLocation=0,
+            _FieldBased=0,
+            _MP_IMAGE=IMAGE,
+        )
 
 
 @pytest.fixture
@@ -74,9 +99,12 @@ def test_a_player_learns_durations_and_that_frames_are_intact(
 ) -> None:
     clip = restored(player.video_in, conv_model)
     player.playing = True
-    with clip.get_frame(5) as frame:
-        told = {key: frame.props[key] for key in ("_DurationNum", "_DurationDen", "CVRSIntact")}
-    assert told == {"_DurationNum": 1, "_DurationDen": 30, "CVRSIntact": 1}
+    for n in (5, 47):  # the last one is as long as the one before
+        with clip.get_frame(n) as frame:
+            duration = Fraction(frame.props["_DurationNum"], frame.props["_DurationDen"])
+            assert duration == Fraction(66667, 2000000)
+            assert frame.props["CVRSIntact"] == 1
+            assert frame.props["_MP_IMAGE"] == IMAGE
 
 
 @pytest.mark.parametrize("begin", range(8))
@@ -90,7 +118,7 @@ def test_after_a_seek_a_player_gets_every_whole_group(
     clip = restored(player.video_in, conv_model)
     player.playing = True
     first = -begin % 4 * 2  # of the first whole group
-    count = (24 - begin) // 4 * 8 - 8  # up to one group may be missing at the end
+    count = (24 - begin) // 4 * 8
     shown = clip[: first + count]
     told = [frame.props["CVRSIntact"] for frame in shown.frames()]
     assert told == [0] * first + [1] * count
@@ -103,6 +131,15 @@ def test_the_end_is_an_error_and_not_a_frame(player: Player, conv_model: Path) -
     with pytest.raises(vs.Error, match="EOF"):
         clip.get_frame(48)
     clip.get_frame(47).close()
+
+
+def test_a_last_group_that_is_shorter_is_shown(conv_model: Path) -> None:
+    """Though the frames that would make it as long as the others are errors."""
+    low = core.cvrs.Downsample(clip_of(pictures(43, 64, 48)), fps=15, model=str(conv_model))
+    player = Player(low)
+    clip = restored(player.video_in, conv_model)
+    player.playing = True
+    np.testing.assert_array_equal(frames_of(clip[:43]), frames_of(core.cvrs.Upsample(low)))
 
 
 def test_an_endless_clip_needs_no_trim(player: Player, conv_model: Path) -> None:

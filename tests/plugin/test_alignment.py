@@ -188,6 +188,26 @@ def test_a_damaged_frame_stays_with_its_group() -> None:
                 assert unit.run == range(max(0, unit.first - begin), unit.first - begin + 4)
 
 
+def test_a_frame_without_a_mark_is_not_taken_for_one_that_stands_elsewhere() -> None:
+    made = reader([*sent(6)[:3:-1], None, *sent(6)[2::-1]], size=5)
+    assert [unit.whole for unit in units(made) if unit.run == range(2, 3)] == [False]
+
+
+def test_of_an_endless_clip_no_frame_behind_a_whole_group_is_looked_at() -> None:
+    """Nobody knows where it ends, and a frame behind its end is an error."""
+    for begin in range(9):
+        frames = sent(22)[begin:]
+        plain = reader(frames)
+        endless = reader(frames)
+        endless.alignment = replace(plain.alignment, endless=True)
+        for output in range(-begin % 4 * 2, plain.alignment.length):
+            unit, looked = endless.unit(output)
+            assert unit == plain.unit(output)[0]
+            assert looked == set(unit.run)
+            # The first frame of a group that nobody cut has been looked at.
+            assert endless.unit(output, {output // 8 * 4})[0] == unit
+
+
 def test_frames_without_marks_are_taken_for_those_that_belong_there() -> None:
     made = reader([None] * 10, phase=3)
     runs = [(unit.run, unit.sources) for unit in units(made)]
@@ -288,6 +308,8 @@ def test_whatever_was_done_to_a_clip(
         known = set(rng.sample(range(len(frames)), rng.randrange(len(frames) + 1)))
         again, looked = made.unit(output, known)
         assert again == unit
+        endless = Reader(replace(made.alignment, endless=True), frames)
+        assert endless.unit(output, known)[0] == unit
         reach = 2 * size - 1
         assert all(unit.run.start - reach <= n < unit.run.stop + reach for n in looked)
     # Every whole group that is there is restored where it stands.

@@ -214,7 +214,7 @@ def test_any_stamps(nearest_model: Path) -> None:
     def run(lie: dict[str, Any]) -> None:
         frames = shown.copy()
         try:
-            stamp.write(frames[0], replace(honest, **lie))
+            stamp.write(frames[:1], replace(honest, **lie))
         except ValueError:  # more than its fields hold
             return
         message = frames_or_sentence("Upsample", clip_of(frames, (15, 1)), model)

@@ -183,6 +183,27 @@ def test_several_clips_of_one_model(down: Filter, up: Filter) -> None:
     np.testing.assert_array_equal(made, shown)
 
 
+@pytest.mark.parametrize("cut", [5, 6, 7])
+def test_clips_of_one_kind_joined_inside_a_group(cut: int, conv_model: Path) -> None:
+    """Their stamps say the same but for the hash of the group: they make no group together."""
+
+    def up(low: Any) -> Any:
+        return core.cvrs.Upsample(low, fps=30, model=str(conv_model))
+
+    lows = [
+        forget(core.cvrs.Downsample(clip_of(pictures(32, seed=n)), fps=15, model=str(conv_model)))
+        for n in range(2)
+    ]
+    joined = up(lows[0][:cut] + lows[1][cut:])
+    assert intact(joined) == [1] * 8 + [0] * 8 + [1] * 16
+    # Each part comes back as it does alone, with nothing of the other in it.
+    alone = [frames_of(up(lows[0][:cut])), frames_of(up(lows[1][cut:]))]
+    np.testing.assert_array_equal(frames_of(joined), np.concatenate(alone))
+    # Frames that are the same in both make a group together.
+    same = up(lows[0][:cut] + (lows[0] + lows[0])[cut:16])
+    assert intact(same) == [1] * 32
+
+
 @pytest.mark.parametrize("cut", range(1, 8))
 def test_five_quarters_of_the_rate(cut: int, down: Filter, up: Filter) -> None:
     """Of a whole group every frame comes back wherever it stands; the axis is the clip's own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,14 @@ class Finding:
     """What is known of a file.
 
     Attributes:
-        state: the verdict; CUT is intact frames that do not follow the grid of groups.
+        state: the verdict; CUT is intact frames of groups that are not whole.
         because: the verdict in a sentence.
         looked_at, good: frames looked at, and those whose stamp fits.
         first: the stamp of the first frame, worked out from a later one where need be.
         tags: the file's.
         stamps: those that fit, in the order of the frames.
+        frames: that the file has.
+        joined: it was made of several parts.
     """
 
     state: State
@@ -57,6 +59,8 @@ class Finding:
     first: Stamp | None
     tags: Tags | None
     stamps: list[Stamp] = field(default_factory=list)
+    frames: int = 0
+    joined: bool = False
 
 
 def info(path: Path, every: bool, as_json: bool) -> int:
@@ -67,10 +71,11 @@ def info(path: Path, every: bool, as_json: bool) -> int:
     facts |= {"because": found.because, "frames looked at": found.looked_at, "intact": found.good}
     if first is not None:
         timeline = Timeline(first.ratio, first.group_length)
+        restored = max(0, timeline.restored_count(found.frames, first.index, first.length))
         facts |= {
             "model": found.tags.model if found.tags else _bundled(first.checksum),
             "checksum": first.checksum,
-            "restores": f"{first.length} frames of {first.width}x{first.height}",
+            "restores": f"{restored} frames of {first.width}x{first.height}",
             "rate": "unknown" if first.rate is None else str(first.rate),
             "time factor": str(first.ratio),
             "group": first.group_length,
@@ -80,6 +85,9 @@ def info(path: Path, every: bool, as_json: bool) -> int:
         quality = Quality.of(found.stamps)
         if quality is not None:
             facts |= quality.facts(first.rate)
+        if found.joined:  # what says where something was in the clip that was sent
+            for key in ("first frame", "low-rate frames sent", "worst group"):
+                facts.pop(key, None)
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
@@ -105,6 +113,8 @@ def probe(path: Path, every: bool = False) -> Finding:
         return Finding(State.UNKNOWN, why, 0, 0, None, tags)
     numbers = range(total) if every else np.unique(np.linspace(0, total - 1, _SAMPLES).astype(int))
     found, lost = _look(rgb, numbers)
+    if len(found) < total and _is_joined(found):
+        found, lost = _look(rgb, range(total))  # only all of them tell whether groups are whole
     good = {n: s for n, s in found.items() if s is not None}
     looked_at = len(found)
     if not good:
@@ -112,34 +122,75 @@ def probe(path: Path, every: bool = False) -> Finding:
             why = "no CVRS tags, and no frame with a stamp: not one of our files, or altered"
             return Finding(State.NONE, why, looked_at, 0, None, None)
         why = _what_happened(rgb, source_format, tags)
-        return Finding(State.ALTERED, why, looked_at, 0, None, tags)
-    stamps = list(good.values())
+        return Finding(State.ALTERED, why, looked_at, 0, None, tags, frames=total)
     n, some = next(iter(good.items()))
-    offset = some.index - n
-    first = replace(some, index=offset) if offset >= 0 else some
+    first = replace(some, index=max(some.index - n, 0))
     if len(good) < looked_at:
+        state = State.ALTERED
         why = f"{looked_at - len(good)} of {looked_at} frames are not as they were sent"
         if lost:
             why += f"; {lost} of them cannot be decoded"
-        return Finding(State.ALTERED, why, looked_at, len(good), first, tags, stamps)
-    consistent = all(s.index - n == offset and s.same_clip(some) for n, s in good.items())
-    if not consistent or offset < 0:
-        why = "frames are intact, but some are missing, repeated, or of another clip"
-        return Finding(State.CUT, why, looked_at, len(good), first, tags, stamps)
-    sent = Timeline(some.ratio, some.group_length).low_count(some.length)
-    begin, end = offset, offset + total
+    elif _is_joined(found):
+        state, why = _joined(list(good.values()))
+    else:
+        state, why = _of_one_part(first, total)
+    stamps = list(good.values())
+    joined = _is_joined(found)
+    return Finding(state, why, looked_at, len(good), first, tags, stamps, total, joined)
+
+
+def _is_joined(found: Mapping[int, Stamp | None]) -> bool:
+    """Whether frames are missing or repeated in a file, or are of several clips."""
+    good = [(n, s) for n, s in found.items() if s is not None]
+    return any(
+        s.index - n != good[0][1].index - good[0][0] or not s.same_clip(good[0][1]) for n, s in good
+    )
+
+
+def _of_one_part(first: Stamp, total: int) -> tuple[State, str]:
+    """The verdict on a file whose frames follow one another, from its first frame's stamp on."""
+    sent = Timeline(first.ratio, first.group_length).low_count(first.length)
     off_grid = [
-        f"{where} at frame {place}, {place % some.group_length} into a group of {some.group_length}"
-        for where, place in (("begins", begin), ("ends", end))
-        if place % some.group_length and place != sent
+        f"{where} at frame {place}, {place % first.group_length} into a group of "
+        f"{first.group_length}"
+        for where, place in (("begins", first.index), ("ends", first.index + total))
+        if place % first.group_length and place != sent
     ]
     if off_grid:
-        why = f"frames are intact, but the file {' and '.join(off_grid)}"
-        return Finding(State.CUT, why, looked_at, len(good), first, tags, stamps)
+        return State.CUT, f"frames are intact, but the file {' and '.join(off_grid)}"
     why = "every frame that was looked at is as it was sent"
     if total < sent:
         why += f"; the file holds {total} of {sent} frames, cut between groups"
-    return Finding(State.INTACT, why, looked_at, len(good), first, tags, stamps)
+    return State.INTACT, why
+
+
+def _joined(stamps: Sequence[Stamp]) -> tuple[State, str]:
+    """The verdict on a file whose frames, all of them intact, do not follow one another."""
+    kinds = {(s.ratio, s.group_length, s.width, s.height, s.checksum) for s in stamps}
+    if len(kinds) > 1:
+        why = "frames are intact, but of clips of several models, sizes or time factors"
+        return State.CUT, f"{why}: cut it where they meet"
+    timeline = Timeline(stamps[0].ratio, stamps[0].group_length)
+    parts, n = 0, 0
+    broken: list[int] = []
+    while n < len(stamps):
+        one = stamps[n]
+        last = min(one.index + timeline.group_length, timeline.low_count(one.length))
+        group = [replace(one, index=index) for index in range(one.index, last)]
+        if one.index % timeline.group_length or list(stamps[n : n + len(group)]) != group:
+            broken.append(n)
+            group = [one]
+        before = stamps[n - 1] if n else None
+        parts += before is None or before.index + 1 != one.index or not before.same_clip(one)
+        n += len(group)
+    if broken:
+        why = (
+            f"frames are intact, but {len(broken)} of {len(stamps)} are of groups that are not "
+            f"whole, the first of them frame {broken[0]}: some are missing, repeated, or of "
+            "another clip"
+        )
+        return State.CUT, why
+    return State.INTACT, f"every group is whole and as it was sent, in {parts} parts joined here"
 
 
 def _look(rgb: Any, numbers: Iterable[int]) -> tuple[dict[int, Stamp | None], int]:

@@ -42,27 +42,31 @@ class Quality:
 
     @classmethod
     def of(cls, stamps: Iterable[Stamp]) -> Quality | None:
-        """What stamps of one clip say; None where none of them knows."""
-        found: dict[int, float] = {}
-        frames: dict[int, int] = {}
+        """What stamps say; None where none of them knows."""
+        found: dict[tuple[int, bytes], float] = {}
+        frames: dict[tuple[int, bytes], int] = {}
         interpolated = 0
         for one in stamps:
             psnr = psnr_of(one.sent.quality)
             timeline = Timeline(one.ratio, one.group_length)
             low = one.index - one.index % one.group_length
             first = timeline.high_begin(low)
-            if psnr is None or first in found:
+            group = first, one.group
+            if psnr is None or group in found:
                 continue
-            found[first] = psnr
-            frames[first] = min(timeline.high_begin(low + one.group_length), one.length) - first
+            found[group] = psnr
+            frames[group] = min(timeline.high_begin(low + one.group_length), one.length) - first
             interpolated += one.sent.mode != Mode.HIDDEN
         if not found:
             return None
-        error = sum(n * 10.0 ** (-found[first] / 10.0) for first, n in frames.items())
+        error = sum(n * 10.0 ** (-found[group] / 10.0) for group, n in frames.items())
         mean = error / sum(frames.values())
         return cls(
             psnr=-10.0 * math.log10(mean) if mean > 0.0 else math.inf,
-            lowest=sorted(found.items(), key=lambda place: (place[1], place[0]))[:_WORST],
+            lowest=sorted(
+                ((first, psnr) for (first, _), psnr in found.items()),
+                key=lambda place: (place[1], place[0]),
+            )[:_WORST],
             groups=len(found),
             interpolated=interpolated,
         )

@@ -31,7 +31,7 @@ class Mark:
     """Where a low-rate frame comes from.
 
     Attributes:
-        clip: the sender's clip; equal for frames of one clip.
+        clip: what is equal for the frames of one group of one clip, and differs from clip to clip.
         index: the frame's number in it.
         sent: low-rate frames that the clip had.
     """
@@ -87,6 +87,7 @@ class Alignment:
         phase: low-rate index that its first frame has on the grid.
         length: output frames.
         ahead: frames behind a group's last that are looked at too, where the clip has them.
+        endless: where the clip ends is unknown, and frames behind its end are errors.
     """
 
     timeline: Timeline
@@ -94,29 +95,31 @@ class Alignment:
     phase: int
     length: int
     ahead: int = 0
+    endless: bool = False
 
     def place(self, output: int, marks: Marks) -> Unit | range:
         """The unit that makes an output frame, or frames whose marks are needed to tell.
 
         At most 2 * group_length - 1 frames on either side of the one that the output frame falls
-        on are ever needed, and not those that ``marks`` has.
+        on are ever needed, and at least one that ``marks`` does not have. Of an endless clip none
+        is needed behind a whole group.
         """
         size = self.timeline.group_length
         origin = self.timeline.high_begin(self.phase)
         position = self.timeline.low_of(origin + output) - self.phase
         grid = self._grid(position)
+        if self.endless:
+            for told in (grid.start, position):
+                if found := self._whole(told, position, marks):
+                    return found
+            if position not in marks:
+                return range(position, position + 1)
         if unknown := _unknown(grid, marks):
             return unknown
         if unit := self._on_grid(grid, marks):
             return unit
-        if mark := marks[position]:
-            first, last = self._group(mark)
-            expected = range(position - mark.index + first, position - mark.index + last)
-            if expected.start >= 0 and expected.stop <= self.frames:
-                if unknown := _unknown(expected, marks):
-                    return unknown
-                if all(_follows(marks[n], mark, n - position) for n in expected):
-                    return self._unit(expected, (first, last), first, tuple(expected), True)
+        if found := self._whole(position, position, marks):
+            return found
         reach = 2 * size - 1
         window = range(max(0, position - reach), min(self.frames, position + reach + 1))
         if unknown := _unknown(window, marks):
@@ -133,6 +136,24 @@ class Alignment:
         """First frame of a mark's group, and the one after its last, in the sender's clip."""
         first = mark.index - mark.index % self.timeline.group_length
         return first, min(first + self.timeline.group_length, mark.sent)
+
+    def _whole(self, told: int, position: int, marks: Marks) -> Unit | range | None:
+        """The unit of a frame's group where it is whole by the mark of another frame of it.
+
+        Or the group's frames, where not all of their marks are known.
+        """
+        mark = marks.get(told)
+        if mark is None:
+            return None
+        first, last = self._group(mark)
+        expected = range(told - mark.index + first, told - mark.index + last)
+        if position not in expected or expected.start < 0 or expected.stop > self.frames:
+            return None
+        if _unknown(expected, marks):
+            return expected
+        if not all(_follows(marks[n], mark, n - told) for n in expected):
+            return None
+        return self._unit(expected, (first, last), first, tuple(expected), True)
 
     def _on_grid(self, grid: range, marks: Marks) -> Unit | None:
         """The unit of a grid's group whose frames are where they belong, as far as marks tell."""
@@ -166,12 +187,13 @@ class Alignment:
         some = next(mark for n in self._grid(position) if (mark := marks[n]) and mark.clip == clip)
         first, last = group * size, min((group + 1) * size, some.sent)
         found = {n + moved: n for n in run if marks[n] is not None}
+        known = bool(found)  # else where the run belongs is only guessed
         beside = [n for i in range(1, size + 1) for n in (begin - i, end + i - 1)]
         for n in beside:
             mark = marks[n] if 0 <= n < self.frames else None
             if mark is not None and mark.clip == clip and first <= mark.index < last:
                 found.setdefault(mark.index, n)
-        whole = len(found) == last - first
+        whole = known and len(found) == last - first
         for n in run:
             found.setdefault(n + moved, n)
         sources = tuple(

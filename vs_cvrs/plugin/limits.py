@@ -8,6 +8,7 @@ from vs_cvrs.runtime.session import Session
 from vs_cvrs.timeline import Timeline
 
 __all__ = [
+    "ENDLESS",
     "MAX_FRAMES",
     "MAX_RATE",
     "MAX_SIDE",
@@ -18,6 +19,10 @@ __all__ = [
 
 MAX_FRAMES = 2**31 - 1
 """VapourSynth's own limit."""
+
+
+ENDLESS = MAX_FRAMES // 16
+"""Frames of a clip from which on its end is unknown: what players state, who read as they play."""
 
 
 _MAX_TABLE = 2**24

@@ -21,7 +21,7 @@ from vs_cvrs.plugin.clip import Clip, Value, check_clip, frame_type
 from vs_cvrs.plugin.depths import downsample_bits, low_rate_type, upsample_bits
 from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.plugin.grouping import length_of, phase_of, timeline_of
-from vs_cvrs.plugin.limits import MAX_SIDE, check_memory, check_period
+from vs_cvrs.plugin.limits import ENDLESS, MAX_SIDE, check_memory, check_period
 from vs_cvrs.plugin.models import check_model, crf_of, open_model, warnings_of
 from vs_cvrs.plugin.processing import Downsampler, Processor, Upsampler
 from vs_cvrs.plugin.rates import downsample_rate, pair, upsample_rate
@@ -53,7 +53,8 @@ class FilterPlan:
     ``duration_factor``. ``index_property`` is the property that gets the frame's number.
     ``first_index`` is the CVRSIndex that source frame 0 must have, or -1 where it is not checked.
     ``largest`` are the frames of the largest group before and after the filter. ``aligns``: the
-    processor is asked where each group is.
+    processor is asked where each group is. ``endless``: frames behind the end of the source clip
+    are errors, and where that is nobody knows.
     """
 
     table: GroupTable
@@ -67,6 +68,7 @@ class FilterPlan:
     processor: Processor
     properties: dict[str, int | str] = field(default_factory=dict)
     aligns: bool = False
+    endless: bool = False
     index_property: str = ""
     first_index: int = -1
     warnings: list[str] = field(default_factory=list)
@@ -226,8 +228,11 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
     check_memory(session, most, source, output)
     table = timeline.upsample_table(clip.frames, phase, length)
     aligns = stamped or ahead > 0
+    endless = clip.frames >= ENDLESS
     alignment = (
-        Alignment(timeline, clip.frames, phase, table.output_frames, ahead) if aligns else None
+        Alignment(timeline, clip.frames, phase, table.output_frames, ahead, endless)
+        if aligns
+        else None
     )
     return FilterPlan(
         table=table,
@@ -240,6 +245,7 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
         duration_factor=pair(1 / ratio),
         processor=Upsampler(session, source, output, timeline, alignment, strict, bits, stamped),
         aligns=aligns,
+        endless=endless,
         first_index=stated.index if stated and not stamped else -1,
         warnings=warnings_of(given, session),
     )

@@ -119,8 +119,7 @@ class Downsampler(Processor):
     def _mark(self, first: int, low: Frames, sent: Sent) -> None:
         """Stamp the low-rate frames of a group; ``first`` is the number of the first of them."""
         assert self.stamp is not None
-        for index, frame in enumerate(low, start=first):
-            stamp.write(frame, replace(self.stamp, index=index, sent=sent))
+        stamp.write(low, replace(self.stamp, index=first, sent=sent))
 
 
 @dataclass
