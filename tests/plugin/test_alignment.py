@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vs_cvrs.plugin.alignment import Alignment, Mark, Unit
@@ -287,6 +287,7 @@ def edited(draw: Any) -> Frames:
     return frames
 
 
+@settings(deadline=None)
 @given(
     edited(),
     st.sampled_from(RATIOS) | st.fractions(1, 6, max_denominator=30),
