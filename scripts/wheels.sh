@@ -61,10 +61,11 @@ zig() {
 # wheel PYTHON COMPILER PLATFORM SUFFIX [CMAKE OPTIONS...]: a wheel in $work/raw, from the sdist.
 #   PLATFORM  Python's name of the machine, as sysconfig.get_platform() gives it there
 #   SUFFIX    of extension modules there
+# $place, where it is set, is the folder to build in.
 wheel() {
     local python=$1 compiler=$2 platform=$3 suffix=$4
     shift 4
-    local here place=$work/source
+    local here place=${place:-$work/source}
     here=$work/cp$(digits "$python")
     echo "== ${here##*/} $platform"
     if ! [ -x "$here/bin/cmake" ]; then
@@ -82,16 +83,28 @@ wheel() {
         "$here/bin/python" -m pip wheel --quiet --no-deps --no-build-isolation -w "$work/raw" "$place"
 }
 
+# same_again ARGUMENTS OF wheel: once more in a folder of another name; the bytes must be the same.
+same_again() {
+    local before=$work/before
+    rm -rf "$before"
+    mv "$work/raw" "$before"
+    place=$work/elsewhere/once-more wheel "$@"
+    cmp "$before"/*.whl "$work"/raw/*.whl
+    echo "== the same bytes twice"
+}
+
 digits() {
     "$1" -c 'import sys; print("%d%d" % sys.version_info[:2])'
 }
 
 linux() {
-    local python machine
-    for machine in aarch64 x86_64; do
+    local python machine words
+    for machine in x86_64 aarch64; do
         for python in $(pythons); do
-            wheel "$python" "$(zig "$machine-linux-gnu.2.28")" "linux-$machine" \
-                ".cpython-$(digits "$python")-$machine-linux-gnu.so"
+            words=("$python" "$(zig "$machine-linux-gnu.2.28")" "linux-$machine"
+                ".cpython-$(digits "$python")-$machine-linux-gnu.so")
+            wheel "${words[@]}"
+            [ "$python" != "$(pythons | head -1)" ] || same_again "${words[@]}"
             # "auto": the names of other machines' platforms are not taken. It finds the oldest glibc.
             auditwheel repair --plat auto --wheel-dir "$work/audited" "$work"/raw/*.whl
             mv "$work"/audited/*manylinux*"$machine"*.whl "$root/dist/"
@@ -175,6 +188,36 @@ wheel_of() {
     ls "$root"/dist/*-cp"$(digits "$1")"-*"$(uname -m)"*.whl
 }
 
+# The wheel for aarch64 under emulation, with Debian's Python: VapourSynth lists the filters. PyTorch, which
+# would take minutes to start there, is not needed for that.
+try_aarch64() {
+    local debian=$work/aarch64 site=$work/aarch64-site
+    if ! command -v qemu-aarch64 >/dev/null; then
+        echo "wheels.sh: no qemu-aarch64 (apt install qemu-user): the wheel for aarch64 is not tried" >&2
+        return 0
+    fi
+    echo "== the wheel for aarch64 under qemu"
+    [ -x "$debian/usr/bin/python3.13" ] || scripts/cross/aarch64_python.sh "$debian"
+    rm -rf "$site"
+    python -m pip install --quiet --no-deps --target "$site" --only-binary=:all: --python-version 3.13 \
+        --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 \
+        vapoursynth==81 "$root"/dist/*-cp313-*aarch64.whl
+    # A tree of the sources must not stand in for the wheel.
+    cd "$site"
+    qemu-aarch64 -L "$debian" -E PYTHONPATH="$site" "$debian/usr/bin/python3.13" - <<'SCRIPT'
+import platform
+
+import vapoursynth as vs
+
+import vs_cvrs._core
+
+names = sorted(function.name for function in vs.core.cvrs.functions())
+assert names == ["Downsample", "Upsample", "Version"], names
+print(f"vs-cvrs {vs_cvrs.__version__} on {platform.machine()}: VapourSynth finds {', '.join(names)}")
+SCRIPT
+    cd "$root"
+}
+
 [ $# -gt 0 ] || set -- linux windows macos
 for word; do
     case $word in
@@ -193,9 +236,13 @@ for word; do
     linux)
         linux
         try_linux
+        try_aarch64
         ;;
     windows | macos) "$word" ;;
-    try) try_linux ;;
+    try)
+        try_linux
+        try_aarch64
+        ;;
     esac
 done
 echo "== checks"
