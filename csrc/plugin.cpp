@@ -19,7 +19,8 @@ namespace {
 constexpr std::string_view kPropertyPrefix = "CVRS";
 constexpr const char *kIndexProperty = "CVRSIndex";
 constexpr const char *kIntactProperty = "CVRSIntact";
-constexpr std::int64_t kCachedSourceGroups = 2; // the one that is made and the one that is read ahead
+constexpr const char *kFieldsProperty = "_FieldBased"; // VapourSynth's: 1 bottom, 2 top field first
+constexpr std::int64_t kCachedSourceGroups = 2;        // the one that is made and the one that is read ahead
 
 using Node = std::shared_ptr<VSNode>;
 using ConstFrame = std::shared_ptr<const VSFrame>;
@@ -27,6 +28,7 @@ using ConstFrame = std::shared_ptr<const VSFrame>;
 struct FilterFunction {
     const char *name;
     const char *arguments;
+    bool refuses_fields; // takes progressive frames only
 };
 
 constexpr FilterFunction kDownsample = {
@@ -34,13 +36,15 @@ constexpr FilterFunction kDownsample = {
     "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
     "scale:float:opt;width:int:opt;height:int:opt;"
     "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;bits:int:opt;"
-    "check:int:opt;headroom:int:opt;strength:data:opt;"};
+    "check:int:opt;headroom:int:opt;strength:data:opt;",
+    true};
 constexpr FilterFunction kUpsample = {
     "Upsample",
     "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
     "scale:float:opt;width:int:opt;height:int:opt;length:int:opt;phase:int:opt;"
     "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;strict:int:opt;"
-    "bits:int:opt;"};
+    "bits:int:opt;",
+    false};
 
 ConstFrame adopt(const VSFrame *frame, const VSAPI *vsapi) {
     return {frame, [vsapi](const VSFrame *held) { vsapi->freeFrame(held); }};
@@ -49,6 +53,7 @@ ConstFrame adopt(const VSFrame *frame, const VSAPI *vsapi) {
 // Everything a filter instance needs to serve frames.
 struct Instance {
     const char *name;
+    bool refuses_fields;
     Node node;
     VSVideoInfo source_info;
     VSVideoInfo info;
@@ -84,6 +89,7 @@ class Request final : public Host {
         SourceFrame result;
         const ConstFrame frame = adopt(vsapi_->getFrameFilter(n, instance_.node.get(), context_), vsapi_);
         check_index(index, vsapi_->getFramePropertiesRO(frame.get()));
+        check_fields(index, vsapi_->getFramePropertiesRO(frame.get()));
         for (std::size_t plane = 0; plane < kPlanes; ++plane) {
             const int p = static_cast<int>(plane);
             result.planes[plane] = {reinterpret_cast<const std::byte *>(vsapi_->getReadPtr(frame.get(), p)),
@@ -137,6 +143,19 @@ class Request final : public Host {
             throw std::runtime_error("frame " + std::to_string(index) + " of the clip has " + kIndexProperty + " " +
                                      std::to_string(found) + " where " + std::to_string(expected) +
                                      " belongs: the clip was cut or reordered after Downsample");
+    }
+
+    // The two fields of a frame are of different moments, which no low-rate frame shows at once.
+    void check_fields(std::int64_t index, const VSMap *properties) const {
+        if (!instance_.refuses_fields)
+            return;
+        int error = 0;
+        const std::int64_t found = vsapi_->mapGetInt(properties, kFieldsProperty, 0, &error);
+        if (error == 0 && (found == 1 || found == 2))
+            throw std::runtime_error("frame " + std::to_string(index) + " of the clip is interlaced (" +
+                                     kFieldsProperty + " " + std::to_string(found) +
+                                     "); deinterlace it (BWDIF, QTGMC) or undo its telecine (VIVTC) first, or "
+                                     "where it is progressive all the same, say so with std.SetFieldBased(clip, 0)");
     }
 
     void write_properties(std::int64_t index, VSMap *map) {
@@ -332,6 +351,7 @@ std::unique_ptr<Instance> create_instance(const FilterFunction &function, const 
                                           const VSAPI *vsapi) {
     auto instance = std::make_unique<Instance>();
     instance->name = function.name;
+    instance->refuses_fields = function.refuses_fields;
     instance->node = own(vsapi->mapGetNode(in, "clip", 0, nullptr), vsapi);
     instance->source_info = *vsapi->getVideoInfo(instance->node.get());
 

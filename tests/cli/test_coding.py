@@ -271,17 +271,6 @@ def test_no_room_for_a_larger_file(
     assert out.read_bytes() == low.read_bytes()
 
 
-def test_variable_rate(tiny_model: Path, source: Path, tmp_path: Path) -> None:
-    uneven, out = tmp_path / "uneven.mkv", tmp_path / "low.mkv"
-    drop = "select='not(between(n,20,25))'"
-    commands.ffmpeg("-i", source, "-an", "-vf", drop, "-fps_mode", "vfr", "-c:v", "ffv1", uneven)
-    said = commands.run("encode", uneven, out, "--model", tiny_model, code=1).stderr
-    assert "has a variable frame rate (frames last" in said
-    assert "--constant-rate" in said
-    commands.run("encode", uneven, out, "--model", tiny_model, "--constant-rate", "29.97")
-    assert open_video(out).clip.num_frames == 38
-
-
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [

@@ -13,6 +13,7 @@ import pytest
 
 from vs_cvrs.carrier.stamp import Mode, Sent, Stamp, quality_of
 from vs_cvrs.cli.quality import Quality, time_code
+from vs_cvrs.cli.times import constant_clock
 
 STAMP = Stamp(Fraction(2), Fraction(24), 64, 48, 22, 4, 0, "0123456789abcdef")
 
@@ -29,14 +30,16 @@ def test_the_whole_is_weighed_by_frames() -> None:
     assert quality.psnr == pytest.approx(-10 * math.log10(error))
     assert quality.lowest == [(8, 30.0), (0, 40.0), (16, 50.0)]
     assert (quality.groups, quality.interpolated) == (3, 0)
-    assert quality.places(Fraction(24), begin=24).startswith("lowest 30.0 dB at 0:00:01.333, 40.0 ")
+    assert quality.places(constant_clock(Fraction(24)), begin=24).startswith(
+        "lowest 30.0 dB at 0:00:01.333, 40.0 "
+    )
 
 
 def test_groups_that_hide_nothing_are_counted() -> None:
     quality = Quality.of([group(0, 40), group(1, math.inf, Mode.INTERPOLATED)])
     assert quality is not None
-    assert "; 1 of 2 groups are interpolated" in quality.sentence(Fraction(24))
-    assert quality.facts(None)["worst group"] == "from frame 0"
+    assert "; 1 of 2 groups are interpolated" in quality.sentence(constant_clock(Fraction(24)))
+    assert quality.facts(constant_clock(None))["worst group"] == "from frame 0"
     only_exact = Quality.of([group(0, math.inf)])
     assert only_exact is not None
     assert only_exact.psnr == math.inf
@@ -48,9 +51,9 @@ def test_stamps_that_do_not_know() -> None:
 
 
 def test_time_codes() -> None:
-    assert time_code(0, Fraction(25)) == "0:00:00.000"
-    assert time_code(110_000, Fraction(30000, 1001)) == "1:01:10.333"
-    assert time_code(7, None) == "frame 7"
+    assert time_code(0, constant_clock(Fraction(25))) == "0:00:00.000"
+    assert time_code(110_000, constant_clock(Fraction(30000, 1001))) == "1:01:10.333"
+    assert time_code(7, constant_clock(None)) == "frame 7"
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,17 @@ def test_encode_ends_with_what_comes_back(checked: tuple[Path, Path, str]) -> No
     assert last.startswith(f"{low}: comes back at ")
     assert " dB PSNR on the whole, lowest " in last
     assert " dB at 0:00:00." in last
+
+
+def test_decode_ends_with_what_came_back(checked: tuple[Path, Path, str], tmp_path: Path) -> None:
+    _, low, said = checked
+    out, words = tmp_path / "out.mkv", ["--device", "cpu", "--overwrite"]
+    sentence = said.strip().splitlines()[-1].split(": comes back at ")[1]
+    wanted = f"{out}: came back at {sentence}, as encode measured it"
+    last = commands.run("decode", low, out, *words).stderr.strip().splitlines()[-1]
+    assert last == f"{wanted}; what the encoder loses comes on top"
+    last = commands.run("decode", low, out, *words, "--lossless").stderr.strip().splitlines()[-1]
+    assert last == wanted
 
 
 def test_info_says_it_too(checked: tuple[Path, Path, str]) -> None:

@@ -101,6 +101,30 @@ core.cvrs.Downsample(clip_of(pictures(8)), fps=15, model={str(conv_model)!r}).se
     assert "Downsample: device lost" in log
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_interlaced_frames_are_refused(
+    order: int, write_script: WriteScript, conv_model: Path, vapoursynth_env: Env
+) -> None:
+    body = f"""
+first, last = core.std.SetFieldBased(clip_of(pictures(4)), 0), clip_of(pictures(4))
+clip = first + core.std.SetFieldBased(last, {order})
+{{}}
+low = core.cvrs.Downsample(clip, fps=15, gop=1, model={str(conv_model)!r})
+core.cvrs.Upsample(low, model={str(conv_model)!r}).set_output()
+"""
+    code, _, log = run(["vspipe", str(write_script(body.format(""))), "."], vapoursynth_env)
+    assert code == 1
+    assert (
+        f"Downsample: frame 4 of the clip is interlaced (_FieldBased {order}); deinterlace it "
+        "(BWDIF, QTGMC) or undo its telecine (VIVTC) first, or where it is progressive all the "
+        "same, say so with std.SetFieldBased(clip, 0)"
+    ) in log
+    script = write_script(body.format("clip = core.std.SetFieldBased(clip, 0)"))
+    code, _, log = run(["vspipe", str(script), "."], vapoursynth_env)
+    assert code == 0, log
+    assert "Output 8 frames" in log
+
+
 ENDS = {
     "live filters": "high.get_frame(5)",
     "frames in flight": "kept = [high.get_frame_async(n) for n in range(0, 800, 7)]",

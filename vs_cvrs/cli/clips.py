@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,14 +16,17 @@ import vapoursynth as vs
 
 from vs_cvrs.cli.colours import BT709, UNSTATED, Colours
 from vs_cvrs.cli.running import NO_TEMPORARY_FILES, CliError, counted, temporary_folder
-from vs_cvrs.cli.streams import Stream, bestsource_path, not_kept, streams_of
+from vs_cvrs.cli.streams import bestsource_path, streams_of
+from vs_cvrs.cli.times import Times
 from vs_cvrs.cli.timing import Timing, rate_text
+from vs_cvrs.cli.tracks import main_video
 
 __all__ = [
     "Video",
     "check_progressive",
     "core",
     "each_frame",
+    "first_frame",
     "frame_array",
     "open_video",
     "source_form",
@@ -54,6 +57,7 @@ _MATRICES = {
 }
 _FIELDS_SEARCHED = 8
 _FIELD_ORDERS = {1: "bottom field first", 2: "top field first"}
+_LOOKED_AT = 64  # frames at the beginning of a file that may be such as cannot be decoded
 _INDEX_HERE = 4  # BestSource's cachemode: read and write exactly the file that cachepath names
 _CACHED_FRAMES = 64  # more than two groups of any bundled model
 
@@ -63,21 +67,25 @@ class Video:
     """A video file.
 
     Attributes:
-        clip: its frames, at a constant rate.
+        clip: its frames, at a constant rate: theirs, or the one that most of them have.
         start: time of its first frame on the file's own axis, in seconds; audio refers to that.
+        times: when each frame is shown, on the same axis; None where the file does not tell.
+        constant: whether they are those of the clip's rate.
         pixel_shape: width over height of a pixel; 1 where the file does not say.
         colours: what it says of them.
         bits: of its samples.
-        lost: what the file holds that is not kept, in a few words each.
+        transparent: whether it has transparency, which is not kept.
         remarks: what the user should know of how it was read, in sentences.
     """
 
     clip: Any
     start: float
+    times: Times | None
+    constant: bool
     pixel_shape: Fraction
     colours: Colours
     bits: int
-    lost: list[str]
+    transparent: bool
     remarks: list[str]
 
 
@@ -95,24 +103,25 @@ def open_video(
         constant_rate: convert to this rate by repeating and dropping frames; frames without times
             follow each other at it.
         cache: keep BestSource's index for the next time, in its usual place.
-        any_times: take the frames as they follow each other, whatever times the file gives them:
-            for files whose frames tell their rate.
+        any_times: take frames without times too: of files whose frames tell their rate.
         index: or in this file, to whose name BestSource adds the track and its ending.
 
     Raises:
-        CliError: the file cannot be read, or its frame rate varies and no rate is given.
+        CliError: the file cannot be read, or it gives its frames no times and no rate is given.
     """
     if not path.is_file():
         raise CliError(f"{path} is not a file")
     if not hasattr(core, "bs"):
         raise CliError("VapourSynth's BestSource is missing; pip install vapoursynth-bestsource")
     streams = streams_of(path)
-    track = _main_video(path, streams)
+    track = main_video(streams)
+    if track is None:
+        raise CliError(f"{path} holds no video")
     arguments: dict[str, Any] = {"track": track, "cachemode": 1 if cache else 0}
     if index is not None:
         arguments |= {"cachemode": _INDEX_HERE, "cachepath": str(index)}
     name = bestsource_path(path)
-    times: npt.NDArray[np.float64] | None
+    times: Times | None
     with temporary_folder() as folder:
         times_file = folder / "times.txt"
         timed = arguments | {"timecodes": str(times_file)}
@@ -131,7 +140,7 @@ def open_video(
                 # By itself BestSource keeps up to 1 GB of decoded frames for as long as it is open.
                 timed = {key: value for key, value in timed.items() if key != "timecodes"}
                 clip = core.bs.VideoSource(name, **timed, cachesize=_cache_megabytes(clip))
-            properties = dict(clip.get_frame(0).props)
+            properties = first_frame(clip).props
         except vs.Error as error:
             if "write timecode" in str(error):
                 raise CliError(NO_TEMPORARY_FILES) from error
@@ -139,6 +148,7 @@ def open_video(
     if clip.format is None or clip.width == 0:
         raise CliError(f"{path} changes its format or size on the way, which is not supported")
     remarks: list[str] = []
+    constant = True
     if times is None:
         if constant_rate is None and not any_times:
             raise CliError(
@@ -146,20 +156,48 @@ def open_video(
                 "--constant-rate"
             )
         clip = _at(clip, constant_rate or Fraction(clip.fps) or _ANY_RATE)
-    elif any_times:
-        clip = _at(clip, Timing(times, Fraction(clip.fps)).rate() or _ANY_RATE)
     elif constant_rate is None:
-        clip = _at(clip, _constant_rate(path, Timing(times, Fraction(clip.fps)), remarks))
+        timing = Timing(times, Fraction(clip.fps))
+        stated = streams[track].duration
+        if stated is not None and timing.missing_behind(stated):
+            remarks.append(
+                f"the frames of {path} can be read up to {times[-1]:.1f} s of the {stated:.1f} s "
+                "that it states (is it damaged?); what is there is taken"
+            )
+        rate, times, constant = _rate_of(path, timing, remarks)
+        if rate <= 0 and not any_times:
+            raise CliError(f"{path} does not state its frame rate; give one with --constant-rate")
+        clip = _at(clip, rate or _ANY_RATE)
     sar = (int(properties.get("_SARNum", 1)), int(properties.get("_SARDen", 1)))
+    alpha = streams[track].metadata.get("alpha_mode") == "1"
     return Video(
         clip,
         start=0.0 if times is None else float(times[0]),
+        times=times,
+        constant=constant,
         pixel_shape=Fraction(*sar) if all(n > 0 for n in sar) else Fraction(1),
         colours=Colours.of(properties),
         bits=int(clip.format.bits_per_sample),
-        lost=not_kept(clip, streams, track),
+        transparent=alpha or _is_transparent(properties),
         remarks=remarks,
     )
+
+
+def first_frame(clip: Any) -> Any:
+    """The first frame of a clip that can be made. Raises vapoursynth.Error where none is near."""
+    for n in range(min(clip.num_frames, _LOOKED_AT) - 1):
+        with contextlib.suppress(vs.Error):
+            return clip.get_frame(n)
+    return clip.get_frame(min(clip.num_frames, _LOOKED_AT) - 1)
+
+
+def _is_transparent(properties: Mapping[str, Any]) -> bool:
+    alpha: Any = properties.get("_Alpha")
+    if alpha is None:
+        return False
+    plane = np.asarray(alpha[0])
+    opaque = 1.0 if plane.dtype.kind == "f" else (1 << alpha.format.bits_per_sample) - 1
+    return bool((plane < opaque).any())
 
 
 def _cache_megabytes(clip: Any) -> int:
@@ -170,25 +208,16 @@ def _cache_megabytes(clip: Any) -> int:
     return max(1, math.ceil(_CACHED_FRAMES * frame / 2**20))
 
 
-def _main_video(path: Path, streams: Sequence[Stream]) -> int:
-    """The first track of pictures that move."""
-    videos = [n for n, stream in enumerate(streams) if stream.kind == "video"]
-    if not videos:
-        raise CliError(f"{path} holds no video")
-    return next((n for n in videos if not streams[n].cover), videos[0])
-
-
 def _at(clip: Any, rate: Fraction) -> Any:
     return core.std.AssumeFPS(clip, fpsnum=rate.numerator, fpsden=rate.denominator)
 
 
-def _constant_rate(path: Path, timing: Timing, remarks: list[str]) -> Fraction:
-    """The rate of a file whose frames have one. Raises CliError for other files."""
+def _rate_of(path: Path, timing: Timing, remarks: list[str]) -> tuple[Fraction, Times, bool]:
+    """The rate of a file's frames, their times, and whether these are at that rate."""
+    times = timing.times
     rate = timing.rate()
-    if rate <= 0:
-        raise CliError(f"{path} does not state its frame rate; give one with --constant-rate")
-    if timing.is_constant(rate):
-        return rate
+    if rate <= 0 or timing.is_constant(rate):
+        return rate, times, True
     usual = timing.usual_rate()
     missing = timing.missing_at_end(usual)
     if missing:
@@ -196,11 +225,12 @@ def _constant_rate(path: Path, timing: Timing, remarks: list[str]) -> Fraction:
             f"{counted(missing)} near the end of {path} cannot be read (is it cut off?); "
             "the last ones follow at once"
         )
-        return usual
-    raise CliError(
-        f"{path} has a variable frame rate ({timing.range_text()}); --constant-rate "
-        f"{rate_text(usual)} repeats and drops frames to make it constant"
+        return usual, times[0] + np.arange(times.size) / float(usual), True
+    remarks.append(
+        f"the frame rate of {path} varies ({timing.range_text()}), and every frame keeps its "
+        f"time; --constant-rate {rate_text(usual)} would make it constant"
     )
+    return usual, times, False
 
 
 def check_progressive(path: Path, clip: Any) -> None:
@@ -254,7 +284,7 @@ def to_rgb(clip: Any, form: int, unstated: int | None = None) -> tuple[Any, str]
         unstated: the matrix of a clip that does not state it (H.273); None goes by its size.
 
     Raises:
-        CliError: its first frame cannot be read or VapourSynth cannot convert it.
+        CliError: its first frames cannot be read or VapourSynth cannot convert it.
     """
     if clip.format.id == form:
         return clip, ""
@@ -272,7 +302,7 @@ def to_rgb(clip: Any, form: int, unstated: int | None = None) -> tuple[Any, str]
         subsampled = clip.format.subsampling_w or clip.format.subsampling_h
         resize = core.resize.Bicubic if subsampled else core.resize.Point
         rgb = resize(clip, format=form, matrix_in=matrix, range=1)
-        rgb.get_frame(0)
+        first_frame(rgb)
         return (
             rgb,
             f"{name} converted to {made} with matrix {_MATRICES.get(matrix, matrix)} ({how}).",
@@ -281,8 +311,8 @@ def to_rgb(clip: Any, form: int, unstated: int | None = None) -> tuple[Any, str]
 
 
 def stated_matrix(clip: Any) -> int | None:
-    """The matrix that a clip's first frame states (H.273); None where it states none."""
-    stated = int(clip.get_frame(0).props.get("_Matrix", UNSTATED))
+    """The matrix that a clip's frames state (H.273); None where it states none."""
+    stated = int(first_frame(clip).props.get("_Matrix", UNSTATED))
     return None if stated in (UNSTATED, _RESERVED) else stated
 
 

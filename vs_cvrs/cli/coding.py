@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import vapoursynth as vs
 
 from vs_cvrs.carrier.levels import find_stamp as stamp_of
@@ -32,14 +34,18 @@ from vs_cvrs.cli.encodings import (
 )
 from vs_cvrs.cli.folder import check_output
 from vs_cvrs.cli.job import Job
-from vs_cvrs.cli.joining import Audio, check_audio
+from vs_cvrs.cli.joining import Beside, check_audio
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_preset, parse_rate
 from vs_cvrs.cli.places import Place, place_of
-from vs_cvrs.cli.quality import say_what_comes_back
+from vs_cvrs.cli.quality import Quality, say_what_comes_back, stamps_of
 from vs_cvrs.cli.recipes import Recipe
 from vs_cvrs.cli.running import CliError, counted, say
 from vs_cvrs.cli.segments import Encoding, group_begins, plan_segments
 from vs_cvrs.cli.tags import Tags, read_tags
+from vs_cvrs.cli.times import Clock, check_retiming, constant_clock, table_clock
+from vs_cvrs.cli.timetable import restored_times
+from vs_cvrs.cli.timing import rate_text
+from vs_cvrs.cli.tracks import choose_tracks
 from vs_cvrs.timeline import Timeline
 
 __all__ = ["DecodeOptions", "EncodeOptions", "decode", "encode"]
@@ -108,16 +114,19 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
     if not options.progressive:
         check_progressive(source, video.clip)
     check_audio(source, output)
+    if not video.constant:
+        check_retiming()
     rate = Fraction(video.clip.fps)
     lowering = _rate_arguments(options, rate)
-    begin, end = _part(video, rate, options)
+    shown_at = _shown_at(video, rate)
+    begin, end = _part(video, options)
     carrier = choose_carrier(options.codec, options.carrier, options.bits, video.bits)
     _, remark = to_rgb(video.clip, source_form(video.clip))
-    lost = video.lost
+    tracks = choose_tracks(source, output)
+    lost = [*(["transparency"] if video.transparent else []), *tracks.lost]
     if video.bits > carrier.bits:
-        lost = [f"{video.bits} bits ({carrier.bits} are)", *lost]
-    not_kept = f"not kept: {', '.join(lost)}." if lost else ""
-    for text in (*video.remarks, remark, not_kept):
+        lost.insert(0, f"{video.bits} bits ({carrier.bits} are)")
+    for text in (*video.remarks, remark, not_kept(lost)):
         if text:
             say(f"encode: {text}")
     arguments = {
@@ -136,9 +145,10 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
         matrix=matrix,
         constant_rate=constant_rate,
         part=(begin, end),
+        progressive=options.progressive,
     )
-    low = place.clip(recipe, video)
-    properties = dict(low.get_frame(0).props)
+    recipe, low, made = place.begun(recipe, video, "encode")
+    properties = dict(made.props)
     if options.min_psnr is not None and not properties["CVRSStamped"]:
         raise CliError(
             "--min-psnr needs stamps to tell what comes back, and frames of "
@@ -154,6 +164,7 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
         pixel_shape=video.pixel_shape,
         bits=carrier.bits,
         colours=video.colours,
+        timed=not video.constant,
     )
     shape = video.pixel_shape
     if options.scale not in (None, 1):  # else frames are padded, not stretched
@@ -166,14 +177,24 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
         shape,
     )
     segment = segment_length(options.segment, first.group_length)
-    stop = None if end == video.clip.num_frames else video.start + float(end / rate)
+    table, times = None, None
+    if not video.constant and video.times is not None:
+        table = video.times[begin:end]
+        timeline = Timeline(first.ratio, first.group_length)
+        times = table[[timeline.shown(n, table.size) for n in range(low.num_frames)]]
     job = Job(
         recipe=recipe,
         frames=low.num_frames,
         rate=Fraction(low.fps),
         output=output,
         encoding=encoding,
-        audio=Audio(source, video.start + float(begin / rate), stop),
+        beside=Beside(
+            source,
+            video.start + float(shown_at(begin) or 0),
+            None if end == video.clip.num_frames else video.start + float(shown_at(end) or 0),
+            tracks,
+            table,
+        ),
         tags=tags.as_dict(),
         identity=_identity(
             "encode",
@@ -186,15 +207,21 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
             low.num_frames, segment, range(0, low.num_frames, first.group_length)
         ),
         segment=segment,
+        times=times,
     )
-    place.run(job, low, video, first.checksum, "encoding", options.resume, options.overwrite)
+    try:
+        place.run(job, low, video, first.checksum, "encoding", options.resume, options.overwrite)
+    except vs.Error as error:
+        if "is interlaced" not in str(error):
+            raise
+        raise CliError(f"{error}; --progressive takes frames as they are") from error
     say(
-        f"{output}: {counted(low.num_frames)} at {_rate_text(low.fps)} fps, "
-        f"{low.width}x{low.height}, made of {end - begin} at {_rate_text(rate)} fps "
+        f"{output}: {counted(low.num_frames)} {_at_rate(low.fps, video.constant)}, "
+        f"{low.width}x{low.height}, made of {end - begin} {_at_rate(rate, video.constant)} "
         f"with model {tags.model}; {output.stat().st_size / 1e6:.1f} MB"
     )
     if options.check:
-        say_what_comes_back(output, first.rate, begin, options.min_psnr)
+        say_what_comes_back(output, shown_at, begin, options.min_psnr)
 
 
 def decode(source: Path, output: Path, options: DecodeOptions) -> None:
@@ -247,8 +274,15 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
         shape=shape,
         output=output,
     )
-    if found.width % 2 or found.height % 2:
-        say("decode: 4:4:4, because 4:2:0 needs an even width and height")
+    tracks = choose_tracks(source, output)
+    times, remark = restored_times(source, tags, video, found, length)
+    if times is not None:
+        check_retiming()
+    odd = found.width % 2 or found.height % 2
+    because = "4:4:4, because 4:2:0 needs an even width and height" if odd else ""
+    for text in (because, remark, not_kept(tracks.lost)):
+        if text:
+            say(f"decode: {text}")
     recipe = Recipe(
         source=source.resolve(),
         filter="Upsample",
@@ -276,11 +310,12 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
         rate=Fraction(restored.fps),
         output=output,
         encoding=encoding,
-        audio=Audio(source, video.start, None),
+        beside=Beside(source, video.start, None, tracks),
         tags={},
         identity=_identity("decode", source, encoding, found, []),
         segments=plan_segments(length, options.segment, group_begins(timeline, begin, length)),
         segment=options.segment,
+        times=times,
     )
     sent = timeline.low_count(found.length) - found.index
     if low.num_frames < sent:
@@ -294,9 +329,22 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
             "restored as far as that is better than repeated frames"
         )
     say(
-        f"{output}: {counted(length)} at {_rate_text(restored.fps)} fps, "
+        f"{output}: {counted(length)} {_at_rate(restored.fps, times is None)}, "
         f"{restored.width}x{restored.height}; {output.stat().st_size / 1e6:.1f} MB"
     )
+    quality = Quality.of(stamps_of(low, found.group_length))
+    if quality is not None:
+        clock = constant_clock(found.rate) if times is None else table_clock(times)
+        exact = options.lossless or options.codec == "ffv1"
+        say(
+            f"{output}: came back at {quality.sentence(clock, -begin)}, as encode measured it"
+            + ("" if exact else "; what the encoder loses comes on top")
+        )
+
+
+def not_kept(lost: Sequence[str]) -> str:
+    """A sentence on what is not kept; empty where all is."""
+    return f"not kept: {', '.join(lost)}." if lost else ""
 
 
 def find_stamp(clip: Any) -> tuple[Stamp, int] | None:
@@ -313,11 +361,25 @@ def find_stamp(clip: Any) -> tuple[Stamp, int] | None:
     return None
 
 
-def _part(video: Video, rate: Fraction, options: EncodeOptions) -> tuple[int, int]:
+def _shown_at(video: Video, rate: Fraction) -> Clock:
+    """When each of a video's frames is shown, from the first on."""
+    if video.constant or video.times is None:
+        return constant_clock(rate)
+    return table_clock(video.times - video.times[0])
+
+
+def _part(video: Video, options: EncodeOptions) -> tuple[int, int]:
     """First frame and the one after the last."""
     total = int(video.clip.num_frames)
-    begin = parse_frame(options.start, rate, "--start") if options.start else 0
-    end = min(parse_frame(options.end, rate, "--end"), total) if options.end else total
+
+    def nearest(seconds: Fraction) -> int:
+        if video.constant or video.times is None:
+            return round(seconds * Fraction(video.clip.fps))
+        away = video.times - video.times[0] - float(seconds)
+        return total if away[-1] < 0 else int(np.abs(away).argmin())
+
+    begin = parse_frame(options.start, nearest, "--start") if options.start else 0
+    end = min(parse_frame(options.end, nearest, "--end"), total) if options.end else total
     if begin >= end:
         raise CliError(
             "--start and --end leave no frame: "
@@ -390,8 +452,9 @@ def _identity(
     }
 
 
-def _rate_text(rate: Any) -> str:
-    return f"{float(Fraction(rate)):.3f}".rstrip("0").rstrip(".")
+def _at_rate(rate: Any, constant: bool) -> str:
+    text = f"at {rate_text(Fraction(rate))} fps"
+    return text if constant else f"at times of their own (most {text})"
 
 
 def _text(value: object) -> str:

@@ -17,6 +17,7 @@ from vs_cvrs.cli.clips import frame_array, open_video, to_rgb24
 from vs_cvrs.cli.folder import check_not_source
 from vs_cvrs.cli.options import parse_rate
 from vs_cvrs.cli.running import CliError, console, say
+from vs_cvrs.cli.times import Times
 
 __all__ = ["Comparison", "compare", "score"]
 
@@ -37,7 +38,7 @@ class Comparison:
 
 
 def compare(first: Path, second: Path, png: Path | None, constant_rate: str | None = None) -> None:
-    """Print a table; draw a picture.
+    """Print a table; draw a picture. Frames are compared in their order, whatever their times.
 
     Raises:
         CliError: a file cannot be read, or the two differ in size or length.
@@ -57,9 +58,19 @@ def compare(first: Path, second: Path, png: Path | None, constant_rate: str | No
             raise CliError(f"{first} and {second} differ in their {what}: {x} and {y}")
     result = score(a, b)
     Console().print(_table(result, f"{second.name} against {first.name}"))
+    if not videos[0].constant:
+        print(_times_off(*(video.times for video in videos)))
     if png is not None:
         _draw(result, clips, [first.name, second.name], png)
         say(f"Drawn: {png}")
+
+
+def _times_off(first: Times | None, second: Times | None) -> str:
+    """How far the times of two videos with as many frames are apart."""
+    if first is None or second is None:
+        return "the frames of one have no times"
+    off = np.abs((second - second[0]) - (first - first[0])).max()
+    return f"times of frames differ by at most {1000 * off:.1f} ms"
 
 
 def score(reference: Any, other: Any) -> Comparison:

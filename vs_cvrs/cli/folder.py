@@ -5,7 +5,7 @@
     00000.nut ...  finished segments; one that is under way has another name
     00000.damaged  how many frames of a segment are of damaged groups, where there are some
     source...      on a cluster: the source's index, and the name by which workers know a run
-    joined.mkv     the whole file until it is renamed to OUT
+    joined.mkv     the whole file until it is renamed to OUT; segments.txt and others go into it
 
 Nothing has the name OUT before it is whole. Only files with these names are ever removed, and only
 from a folder that a job made: a user's own files stay where they are, whatever is asked for.
@@ -32,7 +32,7 @@ _REMOVALS = 5
 _MARK = {"made by": "vs-cvrs"}
 _FINISHED = re.compile(r"\d{5,}\.(nut|mkv)")
 _OURS = re.compile(
-    r"(job|kind)\.json(\.part)?|segments\.txt|joined\.\w+"
+    r"(job|kind)\.json(\.part)?|(segments|retiming|cvrs-timestamps)\.txt|joined\.\w+|cover\d+"
     r"|\d{5,}\.(nut|mkv|damaged|[\w.-]+\.part)|source(\.\d+\.bsindex|\.[0-9a-f]{32})"
 )
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vs_cvrs.cli.folder import JobFolder, check_output, saying_why
-from vs_cvrs.cli.joining import Audio, join
+from vs_cvrs.cli.joining import Beside, join
 from vs_cvrs.cli.recipes import Recipe
 from vs_cvrs.cli.running import at_interrupt, counted, say
 from vs_cvrs.cli.segments import Encoding, Segment
+from vs_cvrs.cli.times import Times
 from vs_cvrs.programs.system import sync
 
 __all__ = ["Job", "Runner"]
@@ -46,11 +47,12 @@ class Job:
         frames, rate: how many, and how many in a second.
         output: where the file goes.
         encoding: of the frames.
-        audio: what is copied beside them.
+        beside: what is copied beside them.
         tags: global tags.
         identity: what makes this job another one than its neighbour; JSON values.
         segments: all of them.
         segment: frames in a segment, as the user wants them.
+        times: of each frame, where they do not follow each other at ``rate``.
     """
 
     recipe: Recipe
@@ -58,11 +60,12 @@ class Job:
     rate: Fraction
     output: Path
     encoding: Encoding
-    audio: Audio
+    beside: Beside
     tags: dict[str, str]
     identity: dict[str, Any]
     segments: Sequence[Segment]
     segment: int
+    times: Times | None = None
 
     @property
     def folder(self) -> Path:
@@ -90,7 +93,7 @@ class Job:
         Raises:
             CliError: there is something in the way, a disk is full, or ffmpeg fails.
         """
-        check_output(self.audio.path, self.output, resume, overwrite)
+        check_output(self.beside.path, self.output, resume, overwrite)
         folder = JobFolder(self.output)
         identity = self.identity | {"segment": self.segment}
         with folder.locked(identity, overwrite and not resume):
@@ -112,7 +115,10 @@ class Job:
             with saying_why(self.folder):
                 runner(self, missing, advance)
                 parts = [(file, segment.frames) for file, segment in files.items()]
-                join(parts, self.rate, self.encoding, self.audio, self.tags, folder.joined)
+                join(
+                    *(parts, self.rate, self.encoding, self.beside, self.tags, folder.joined),
+                    self.times,
+                )
                 sync(folder.joined)
                 folder.joined.replace(self.output)
                 sync(self.output.parent)

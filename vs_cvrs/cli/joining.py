@@ -1,4 +1,4 @@
-"""Segments, audio, chapters and tags into one file, without another encode."""
+"""Segments, and what is copied beside their frames, into one file, without another encode."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from vs_cvrs.cli.encoder import BITEXACT, Ffmpeg
 from vs_cvrs.cli.running import CliError, temporary_folder
 from vs_cvrs.cli.segments import Encoding
 from vs_cvrs.cli.streams import streams_of
+from vs_cvrs.cli.times import TABLE, Times, retiming, table_text
+from vs_cvrs.cli.tracks import Tracks
 from vs_cvrs.programs.ffmpeg import file_url
 
-__all__ = ["Audio", "check_audio", "join"]
+__all__ = ["Beside", "check_audio", "join"]
 
 _QUIET = ["-v", "error", "-nostdin", "-y"]
 _TRIED = 0.5  # seconds of audio
-
-# What Matroska files say of the whole track is wrong for a part of it.
-_STATISTICS = ["BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS_TAGS"]
-_STATISTICS += ["_STATISTICS_WRITING_APP", "_STATISTICS_WRITING_DATE_UTC"]
+_RETIMING = "retiming.txt"
 
 
 @dataclass(frozen=True)
-class Audio:
-    """Audio and chapters to copy: from where to where on the file's time axis, in seconds.
+class Beside:
+    """What is copied beside the frames: from where to where on the file's time axis, in seconds.
 
-    ``begin`` is where the first frame of the video is; ``end`` None is the end of the file.
+    Attributes:
+        path: the file.
+        begin: where the first frame of the video is.
+        end: where the copy ends; None: at the end of the file.
+        tracks: what of it.
+        table: times to be attached.
     """
 
     path: Path
     begin: float
     end: float | None
+    tracks: Tracks
+    table: Times | None = None
 
 
 def check_audio(source: Path, output: Path) -> None:
@@ -64,9 +70,10 @@ def join(
     segments: Sequence[tuple[Path, int]],
     rate: Fraction,
     encoding: Encoding,
-    audio: Audio,
+    beside: Beside,
     tags: dict[str, str],
     joined: Path,
+    times: Times | None = None,
 ) -> None:
     """Write ``joined``.
 
@@ -74,9 +81,10 @@ def join(
         segments: files in the folder of ``joined``, and how many frames they hold.
         rate: frames per second.
         encoding: of the frames.
-        audio: what is copied beside them.
+        beside: what is copied beside them.
         tags: global tags.
-        joined: the file to write. A list of the segments is written beside it.
+        joined: the file to write. Lists and pictures that go into it are written beside it.
+        times: of each frame, where they do not follow each other at ``rate``.
 
     Raises:
         CliError: ffmpeg fails. OSError: the disk is full.
@@ -88,22 +96,26 @@ def join(
     listing.write_text("\n".join(lines) + "\n", encoding="utf-8")
     where = []
     early = []
-    if audio.begin > 0:
-        where += ["-seek_timestamp", "1", "-ss", f"{audio.begin:.6f}"]
-        # Audio from before the first frame would move the video to a later time.
-        early = ["-copypriorss:a", "0"]
-    if audio.end is not None:
-        where += ["-t", f"{audio.end - audio.begin:.6f}"]
+    if beside.begin > 0:
+        where += ["-seek_timestamp", "1", "-ss", f"{beside.begin:.6f}"]
+        # What is from before the first frame would move the video to a later time.
+        early = ["-copypriorss:a", "0", "-copypriorss:s", "0"]
+    if beside.end is not None:
+        where += ["-t", f"{beside.end - beside.begin:.6f}"]
+    timing = ["-r:v:0", str(rate)]
+    if times is not None:
+        # Of a film it is longer than an argument may be.
+        joined.with_name(_RETIMING).write_text(retiming(times, rate), encoding="utf-8")
+        timing = ["-/bsf:v:0", _RETIMING]
     words = [
         *_QUIET,
         *(*encoding.stated, "-f", "concat", "-safe", "0", "-i", listing.name),
         *where,
-        *("-i", file_url(audio.path), "-map", "0:v:0", "-map", "1:a?"),
-        # Of the source's metadata, that of its tracks and chapters: languages, titles, names.
-        *("-map_metadata:g", "-1", "-map_chapters", "1"),
-        *(word for name in _STATISTICS for word in ("-metadata:s:a", f"{name}=")),
-        *("-c", "copy", "-r:v", str(rate), *early),
-        *(("-tag:v", encoding.tag) if encoding.tag else ()),
+        *("-i", file_url(beside.path), "-map", "0:v:0", "-c", "copy"),
+        *beside.tracks.words,
+        *_attached(beside, joined.parent),
+        *(*timing, *early),
+        *(("-tag:v:0", encoding.tag) if encoding.tag else ()),
         *(word for key, value in tags.items() for word in ("-metadata", f"{key}={value}")),
         *BITEXACT,
         joined.name,
@@ -111,3 +123,23 @@ def join(
     # In their folder, because ffmpeg takes names in a list for parts of an address.
     with Ffmpeg(words, joined.parent):
         pass
+
+
+def _attached(beside: Beside, folder: Path) -> list[str]:
+    """Options for what is attached to a Matroska file; it is written into ``folder``."""
+    attached = []
+    for number, cover in enumerate(beside.tracks.covers):
+        picture = f"cover{number}"
+        words = ["-i", file_url(beside.path), "-map", f"0:{cover.stream}", "-c", "copy"]
+        with Ffmpeg([*_QUIET, *words, "-frames:v", "1", "-f", "image2pipe", picture], folder):
+            pass
+        attached.append((picture, cover.name, cover.mime))
+    if beside.table is not None:
+        (folder / TABLE).write_text(table_text(beside.table), encoding="utf-8")
+        attached.append((TABLE, TABLE, "text/plain"))
+    options = []
+    for place, (file, name, mime) in enumerate(attached, beside.tracks.attachments):
+        options += ["-attach", file]
+        options += [f"-metadata:s:t:{place}", f"filename={name}"]
+        options += [f"-metadata:s:t:{place}", f"mimetype={mime}"]
+    return options

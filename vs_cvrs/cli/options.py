@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 from vs_cvrs.cli.running import CliError
@@ -66,8 +67,14 @@ def parse_factor(text: str, option: str) -> Fraction:
     return factor
 
 
-def parse_frame(text: str, rate: Fraction, option: str) -> int:
-    """Read "300f", "12.5" (seconds) or "1:02:03.5" as the number of the nearest frame."""
+def parse_frame(text: str, nearest: Callable[[Fraction], int], option: str) -> int:
+    """Read "300f", "12.5" (seconds) or "1:02:03.5" as the number of a frame.
+
+    Args:
+        text: what the user wrote.
+        nearest: gives the frame that is nearest to a time in seconds.
+        option: the option's name.
+    """
     if re.fullmatch(r"\d+f", text):
         return int(text[:-1])
     if not re.fullmatch(r"(\d+:)?(\d+:)?\d+(\.\d+)?", text):
@@ -75,7 +82,7 @@ def parse_frame(text: str, rate: Fraction, option: str) -> int:
     seconds = Fraction(0)
     for part in text.split(":"):
         seconds = seconds * 60 + Fraction(part)
-    return round(seconds * rate)
+    return nearest(seconds)
 
 
 def _fraction(text: str, option: str) -> Fraction:

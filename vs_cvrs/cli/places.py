@@ -52,6 +52,16 @@ class Place:
             recipe = replace(recipe, arguments=recipe.arguments | {"device": "cpu"})
         return recipe.clip(video)
 
+    def begun(self, recipe: Recipe, video: Video, command: str) -> tuple[Recipe, Any, Any]:
+        """The job's recipe, so that its first frame can be made; its frames; and that frame."""
+        clip = self.clip(recipe, video)
+        try:
+            return recipe, clip, clip.get_frame(0)
+        except vs.Error:
+            recipe = _mended(recipe, video, command)
+        clip = self.clip(recipe, video)
+        return recipe, clip, clip.get_frame(0)
+
     def run(
         self,
         job: Job,
@@ -82,14 +92,7 @@ class Place:
         try:
             return self._run(job, clip, checksum, title, resume, overwrite)
         except vs.Error:
-            missing = undecodable(video.clip)
-            if not missing:
-                raise
-        say(
-            f"{job.identity['command']}: warning: {counted(len(missing))} of {job.audio.path} "
-            f"cannot be decoded (first: {missing[0]}); others are shown in their place"
-        )
-        recipe = replace(job.recipe, repeated=missing)
+            recipe = _mended(job.recipe, video, job.identity["command"])
         mended = replace(job, recipe=recipe)
         return self._run(mended, recipe.clip(video), checksum, title, True, overwrite)
 
@@ -135,6 +138,22 @@ class Place:
         arguments = job.recipe.arguments | {"model": model}
         job = replace(job, recipe=replace(job.recipe, arguments=arguments))
         return job.run(Cluster(self.where, self.index, checksum, note), resume, overwrite, done)
+
+
+def _mended(recipe: Recipe, video: Video, command: str) -> Recipe:
+    """The recipe without the frames that cannot be decoded.
+
+    To be called while the error is handled that they may have caused; raises it where there are no
+    such frames, or where they are known.
+    """
+    missing = undecodable(video.clip)
+    if not missing or missing == recipe.repeated:
+        raise
+    say(
+        f"{command}: warning: {counted(len(missing))} of {recipe.source} cannot be decoded "
+        f"(first: {missing[0]}); others are shown in their place"
+    )
+    return replace(recipe, repeated=missing)
 
 
 @contextlib.contextmanager

@@ -16,10 +16,12 @@ from rich.progress import track
 from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.levels import read_stamp
 from vs_cvrs.carrier.stamp import Stamp
-from vs_cvrs.cli.clips import core, each_frame, frame_array, open_video, to_low_rate
+from vs_cvrs.cli.clips import Video, core, each_frame, frame_array, open_video, to_low_rate
 from vs_cvrs.cli.quality import Quality
 from vs_cvrs.cli.running import console
 from vs_cvrs.cli.tags import Tags, read_tags
+from vs_cvrs.cli.times import Times, constant_clock, table_clock
+from vs_cvrs.cli.timetable import restored_times
 from vs_cvrs.timeline import Timeline
 
 __all__ = ["Finding", "State", "info", "probe"]
@@ -50,6 +52,7 @@ class Finding:
         stamps: those that fit, in the order of the frames.
         frames: that the file has.
         joined: it was made of several parts.
+        times: of the restored frames, where they are at no constant rate.
     """
 
     state: State
@@ -61,6 +64,7 @@ class Finding:
     stamps: list[Stamp] = field(default_factory=list)
     frames: int = 0
     joined: bool = False
+    times: Times | None = None
 
 
 def info(path: Path, every: bool, as_json: bool) -> int:
@@ -76,7 +80,7 @@ def info(path: Path, every: bool, as_json: bool) -> int:
             "model": found.tags.model if found.tags else _bundled(first.checksum),
             "checksum": first.checksum,
             "restores": f"{restored} frames of {first.width}x{first.height}",
-            "rate": "unknown" if first.rate is None else str(first.rate),
+            "rate": _rate(first, found.times),
             "time factor": str(first.ratio),
             "group": first.group_length,
             "first frame": first.index,
@@ -84,7 +88,10 @@ def info(path: Path, every: bool, as_json: bool) -> int:
         }
         quality = Quality.of(found.stamps)
         if quality is not None:
-            facts |= quality.facts(first.rate)
+            clock = constant_clock(first.rate)
+            if found.times is not None and first.index == 0:
+                clock = table_clock(found.times)
+            facts |= quality.facts(clock)
         if found.joined:  # what says where something was in the clip that was sent
             for key in ("first frame", "low-rate frames sent", "worst group"):
                 facts.pop(key, None)
@@ -104,7 +111,20 @@ def probe(path: Path, every: bool = False) -> Finding:
         CliError: the file cannot be read.
     """
     tags = read_tags(path)
-    clip = open_video(path, any_times=True).clip
+    video = open_video(path, any_times=True)
+    found = _probe(video, tags, every)
+    if found.first is None:
+        return found
+    timeline = Timeline(found.first.ratio, found.first.group_length)
+    length = timeline.restored_count(
+        int(video.clip.num_frames), found.first.index, found.first.length
+    )
+    times, _ = restored_times(path, tags, video, found.first, length) if length > 0 else (None, "")
+    return replace(found, times=times)
+
+
+def _probe(video: Video, tags: Tags | None, every: bool) -> Finding:
+    clip = video.clip
     source_format = clip.format
     rgb = to_low_rate(clip)
     total = int(rgb.num_frames)
@@ -219,6 +239,15 @@ def _what_happened(rgb: Any, source_format: Any, tags: Tags) -> str:
     if source_format.color_family == vs.YUV and source_format.bits_per_sample < 10:
         return f"converted to {source_format.name}, which does not hold every RGB colour"
     return "encoded with loss, filtered, or read with another matrix"
+
+
+def _rate(first: Stamp, times: Times | None) -> str:
+    """The restored frames' rate, as `info` says it."""
+    if first.rate is None:
+        return "unknown"
+    if times is None:
+        return str(first.rate)
+    return f"{first.rate} for most frames, which have times of their own: {times[-1]:.3f} s"
 
 
 def _bundled(checksum: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from rich.progress import track
 
 from vs_cvrs.carrier.levels import read_stamp
 from vs_cvrs.carrier.stamp import Mode, Stamp, psnr_of
-from vs_cvrs.cli.clips import core, frame_array, open_video, to_low_rate
+from vs_cvrs.cli.clips import core, each_frame, frame_array, open_video, to_low_rate
 from vs_cvrs.cli.running import CliError, console, say
+from vs_cvrs.cli.times import Clock
 from vs_cvrs.timeline import Timeline
 
-__all__ = ["Quality", "say_what_comes_back", "time_code"]
+__all__ = ["Quality", "say_what_comes_back", "stamps_of", "time_code"]
 
 _WORST = 3
 
@@ -76,57 +76,59 @@ class Quality:
         """Of a whole file of ours that begins with its first group."""
         clip = to_low_rate(open_video(path, any_times=True).clip)
         first = read_stamp(frame_array(clip.get_frame(0)))
-        if first is None:
-            return None
-        picked: Any = core.std.SelectEvery(clip, first.group_length, 0)
-        frames = track(
-            picked.frames(close=True),
-            "reading it back",
-            picked.num_frames,
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        found = (read_stamp(frame_array(frame)) for frame in frames)
-        return cls.of(one for one in found if one is not None)
+        return None if first is None else cls.of(stamps_of(clip, first.group_length))
 
-    def facts(self, rate: Fraction | None) -> dict[str, Any]:
+    def facts(self, clock: Clock) -> dict[str, Any]:
         """What `info` prints."""
         place, least = self.lowest[0]
         return {
             "comes back at": f"{_decibels(self.psnr)} PSNR, the worst group at {_decibels(least)}",
-            "worst group": f"from {time_code(place, rate)}",
+            "worst group": f"from {time_code(place, clock)}",
             "interpolated": f"{self.interpolated} of {self.groups} groups hide nothing",
         }
 
-    def sentence(self, rate: Fraction | None, begin: int = 0) -> str:
+    def sentence(self, clock: Clock, begin: int = 0) -> str:
         """What will come back, and where it is worst.
 
         Args:
-            rate: of the restored frames.
-            begin: the source's frame that is the clip's first.
+            clock: of the source's frames.
+            begin: which of them is the clip's first; less than 0 where the clip was cut.
         """
-        text = f"{_decibels(self.psnr)} PSNR on the whole, {self.places(rate, begin)}"
+        text = f"{_decibels(self.psnr)} PSNR on the whole, {self.places(clock, begin)}"
         if self.interpolated:
             text += f"; {self.interpolated} of {self.groups} groups are interpolated"
         return text
 
-    def places(self, rate: Fraction | None, begin: int = 0) -> str:
+    def places(self, clock: Clock, begin: int = 0) -> str:
         """The worst groups."""
         return "lowest " + ", ".join(
-            f"{_decibels(psnr)} at {time_code(begin + frame, rate)}" for frame, psnr in self.lowest
+            f"{_decibels(psnr)} at {time_code(max(0, begin + frame), clock)}"
+            for frame, psnr in self.lowest
         )
 
 
-def say_what_comes_back(
-    output: Path, rate: Fraction | None, begin: int, least: float | None
-) -> None:
+def stamps_of(clip: Any, every: int) -> Iterator[Stamp]:
+    """The stamps of every so-many-th frame of a low-rate clip, where there are some."""
+    picked: Any = core.std.SelectEvery(clip, every, 0)
+    frames = track(
+        each_frame(picked),
+        "reading it back",
+        picked.num_frames,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    found = (read_stamp(frame_array(frame)) for frame in frames if frame is not None)
+    return (one for one in found if one is not None)
+
+
+def say_what_comes_back(output: Path, clock: Clock, begin: int, least: float | None) -> None:
     """Say what of a file that was just made comes back.
 
     Args:
         output: the file.
-        rate: of the restored frames.
-        begin: the source's frame that is the clip's first.
+        clock: of the source's frames.
+        begin: which of them is the clip's first.
         least: dB; raise CliError where a group comes back at less.
     """
     quality = Quality.read(output)
@@ -135,18 +137,18 @@ def say_what_comes_back(
     elif least is not None and quality.lowest[0][1] < least:
         raise CliError(
             f"{output} is whole, but not all of it comes back at --min-psnr {least:g}: "
-            f"{quality.places(rate, begin)}"
+            f"{quality.places(clock, begin)}"
         )
     else:
-        say(f"{output}: comes back at {quality.sentence(rate, begin)}")
+        say(f"{output}: comes back at {quality.sentence(clock, begin)}")
 
 
-def time_code(frame: int, rate: Fraction | None) -> str:
-    """When a frame is shown, as "0:01:02.480"; its number where the rate is unknown."""
-    if rate is None:
+def time_code(frame: int, clock: Clock) -> str:
+    """When a frame is shown, as "0:01:02.480"; its number where nothing tells."""
+    time = clock(frame)
+    if time is None:
         return f"frame {frame}"
-    milliseconds = round(1000 * Fraction(frame) / rate)
-    seconds, milliseconds = divmod(milliseconds, 1000)
+    seconds, milliseconds = divmod(round(1000 * time), 1000)
     return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}.{milliseconds:03}"
 
 

@@ -25,6 +25,7 @@ class Recipe:
         rate: what the file's frames are said to have; None: as the file says.
         any_times: as `open_video` takes it.
         repeated: the source's frames that cannot be decoded; others are shown in their place.
+        progressive: take frames as such, whatever the file says of their fields.
         filter: Downsample or Upsample.
         arguments: of the filter, without the clip.
         format: VapourSynth's number of the format that is encoded.
@@ -41,6 +42,7 @@ class Recipe:
     rate: Fraction | None = None
     any_times: bool = False
     repeated: tuple[int, ...] = ()
+    progressive: bool = False
 
     def clip(self, video: Video | None = None, index: Path | None = None) -> Any:
         """The frames: RGB, or YUV of limited range, with the filter's properties.
@@ -58,7 +60,10 @@ class Recipe:
         video = video or open_video(
             self.source, self.constant_rate, any_times=self.any_times, index=index
         )
-        clip = self._rgb(_without(video.clip, self.repeated))
+        clip = _without(video.clip, self.repeated)
+        if self.progressive:
+            clip = core.std.SetFieldBased(clip, 0)
+        clip = self._rgb(clip)
         if self.part is not None:
             clip = clip[slice(*self.part)]
         if self.rate is not None:

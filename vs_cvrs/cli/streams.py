@@ -1,23 +1,20 @@
-"""What a file holds beside the frames that are encoded, and what of it is not kept."""
+"""What a file holds, and what it says of itself."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import vapoursynth as vs
 
 from vs_cvrs.cli.running import CliError
 
-__all__ = ["Stream", "bestsource_path", "not_kept", "streams_of"]
+__all__ = ["Stream", "bestsource_path", "metadata_of", "streams_of"]
 
 _COVER = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
-_KINDS = {"subtitle": "subtitle track", "attachment": "attachment", "data": "data track"}
 
 
 @dataclass(frozen=True)
@@ -27,14 +24,25 @@ class Stream:
     Attributes:
         kind: video, audio, subtitle, attachment, data or another of FFmpeg's.
         codec: FFmpeg's name.
-        cover: a picture that stands for the file, not a video.
+        disposition: FFmpeg's flags: default, forced, of comment...
         metadata: language, title and whatever else the file says of it; names in small letters.
     """
 
     kind: str
     codec: str
-    cover: bool
+    disposition: int
     metadata: dict[str, str]
+
+    @property
+    def cover(self) -> bool:
+        """Whether it is a picture that stands for the file, not a video."""
+        return bool(self.disposition & _COVER)
+
+    @property
+    def duration(self) -> float | None:
+        """At which second it ends, as most Matroska files state it of each track."""
+        found = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", self.metadata.get("duration", ""))
+        return found and 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])
 
 
 def bestsource_path(path: Path) -> bytes:
@@ -58,47 +66,33 @@ def streams_of(path: Path) -> list[Stream]:
         for number, (kind, codec, disposition) in enumerate(
             zip(kinds, codecs, dispositions, strict=True)
         ):
-            said = vs.core.bs.Metadata(name, track=number)
-            # VapourSynth gives a single value without its name.
-            pairs = said.items() if isinstance(said, dict) else ()
-            metadata = {str(key).lower(): _text(value) for key, value in pairs}
-            cover = bool(int(disposition) & _COVER)
-            streams.append(Stream(_text(kind), _text(codec), cover, metadata))
+            metadata = _pairs(vs.core.bs.Metadata(name, track=number))
+            streams.append(Stream(_text(kind), _text(codec), int(disposition), metadata))
     except vs.Error as error:
         raise CliError(f"{path} cannot be read as video: {error}") from error
     return streams
 
 
-def not_kept(clip: Any, streams: Sequence[Stream], track: int) -> list[str]:
-    """What of a source is in no low-rate file, in a few words each. Depth is a carrier's matter.
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a file says of itself as a whole; names in small letters.
 
-    Args:
-        clip: the source's video, in its own format.
-        streams: of the file.
-        track: which of them the video is.
+    Raises:
+        CliError: the file cannot be read.
     """
-    lost = []
-    frame = clip.get_frame(0)
-    properties = frame.props
-    if _is_transparent(properties) or streams[track].metadata.get("alpha_mode") == "1":
-        lost.append("transparency")
-    counts: Counter[str] = Counter()
-    for number, stream in enumerate(streams):
-        if number == track or stream.kind == "audio":
-            continue
-        name = _KINDS.get(stream.kind, f"{stream.kind} track")
-        counts["cover picture" if stream.cover else name] += 1
-    lost += [name if count == 1 else f"{count} {name}s" for name, count in counts.items()]
-    return lost
+    try:
+        return _pairs(vs.core.bs.Metadata(bestsource_path(path)))
+    except vs.Error as error:
+        raise CliError(f"{path} cannot be read as video: {error}") from error
 
 
-def _is_transparent(properties: Any) -> bool:
-    alpha = properties.get("_Alpha")
-    if alpha is None:
-        return False
-    plane = np.asarray(alpha[0])
-    opaque = 1.0 if plane.dtype.kind == "f" else (1 << alpha.format.bits_per_sample) - 1
-    return bool((plane < opaque).any())
+def _pairs(said: Any) -> dict[str, str]:
+    if said is None:
+        return {}
+    if not isinstance(said, dict):
+        # VapourSynth gives a single value without its name.
+        text = _text(said)
+        return {"language" if re.fullmatch("[a-z]{3}", text) else "title": text}
+    return {str(key).lower(): _text(value) for key, value in said.items()}
 
 
 def _list(value: Any) -> list[Any]:

@@ -14,9 +14,10 @@ from vs_cvrs.cli.colours import Colours
 from vs_cvrs.cli.running import CliError
 from vs_cvrs.programs.ffmpeg import file_url, find_ffmpeg
 
-__all__ = ["TAGS_VERSION", "Tags", "read_tags"]
+__all__ = ["TAGS_VERSION", "Tags", "ffmetadata", "read_tags"]
 
 TAGS_VERSION = 1
+_OWN_TIMES = "attached"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Tags:
         pixel_shape: width over height of the high-rate video's pixels.
         bits: of the low-rate frames' samples.
         colours: the high-rate video's.
+        timed: whether its frames have times of their own (`vs_cvrs.cli.times`).
     """
 
     first: Stamp
@@ -40,6 +42,7 @@ class Tags:
     pixel_shape: Fraction
     bits: int = 8
     colours: Colours = field(default_factory=Colours)
+    timed: bool = False
 
     def as_dict(self) -> dict[str, str]:
         """Tag names and values."""
@@ -59,6 +62,7 @@ class Tags:
             "CVRS_PIXEL_SHAPE": str(self.pixel_shape),
             **({"CVRS_BITS": str(self.bits)} if self.bits != DEPTHS[0] else {}),
             **self.colours.as_dict(),
+            **({"CVRS_TIMES": _OWN_TIMES} if self.timed else {}),
         }
 
     @classmethod
@@ -85,10 +89,14 @@ class Tags:
         bits = int(values.get("CVRS_BITS", DEPTHS[0]))
         if bits not in DEPTHS:
             raise ValueError(f"CVRS_BITS is {bits}")
+        times = values.get("CVRS_TIMES", "")
+        if times not in ("", _OWN_TIMES):
+            raise ValueError(f"CVRS_TIMES is {times!r}")
         return cls(
             *(first, values["CVRS_MODEL"], low_width, low_height, low_length, shape),
             bits,
             Colours.parse(values),
+            timed=bool(times),
         )
 
 
@@ -103,11 +111,11 @@ def _fraction(text: str) -> Fraction:
     return Fraction(text)
 
 
-def read_tags(path: Path) -> Tags | None:
-    """The tags of a file, None where it has none.
+def ffmetadata(path: Path) -> str:
+    """What ffmpeg writes of a file's metadata and chapters.
 
     Raises:
-        CliError: ffmpeg cannot read the file, or its tags are damaged.
+        CliError: ffmpeg cannot read the file.
         FileNotFoundError: there is no ffmpeg.
     """
     done = subprocess.run(
@@ -118,11 +126,19 @@ def read_tags(path: Path) -> Tags | None:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise CliError(f"{path} cannot be read: {said[-1] if said else 'ffmpeg says nothing'}")
+    return done.stdout.decode(errors="replace")
+
+
+def read_tags(path: Path) -> Tags | None:
+    """The tags of a file, None where it has none.
+
+    Raises:
+        CliError: ffmpeg cannot read the file, or its tags are damaged.
+        FileNotFoundError: there is no ffmpeg.
+    """
     values: dict[str, str] = {}
     for key, value in re.findall(
-        r"^(CVRS_\w+)=((?:[^\\\n]|\\(?:.|\n))*)$",
-        done.stdout.decode(errors="replace"),
-        re.MULTILINE,
+        r"^(CVRS_\w+)=((?:[^\\\n]|\\(?:.|\n))*)$", ffmetadata(path), re.MULTILINE
     ):
         values[key] = re.sub(r"\\(.|\n)", r"\1", value)
     if not values:

@@ -11,6 +11,9 @@ import numpy.typing as npt
 __all__ = ["Timing", "rate_text"]
 
 _ROUNDING = 0.00101  # seconds: two times, each rounded to a millisecond
+_JITTER = 0.25  # of a step: what cameras do is less, and a dropped frame is more
+_UNREAD = 0.5  # seconds that a file may state too much
+_SLOWEST = Fraction(1, 1000)
 _NEAR = 0.0025  # of a rate: what the mean of rounded steps is off by, and more
 _BROKEN_END = 16  # frames: as far as a frame can wait for others that are cut off
 _UNITS = (Fraction(1, 2), Fraction(500, 1001))
@@ -29,7 +32,7 @@ class Timing:
     stated: Fraction
 
     def rate(self) -> Fraction:
-        """The simple rate that the times stand for, else the stated one.
+        """The simple rate that the times stand for, else the stated or the mean one.
 
         Matroska rounds times to milliseconds, and BestSource takes the mean of what it finds: it
         gives 15 fps as 44000/2933. Multiples of 1/2 and of 500/1001 whose grid is within that
@@ -40,22 +43,31 @@ class Timing:
         simple = [unit * round(self.stated / unit) for unit in _UNITS]
         if self.stated in simple:
             return self.stated
-        fitting = [rate for rate in simple if rate > 0 and self._off(rate) <= _ROUNDING]
-        return min(fitting, key=self._off, default=self.stated)
+        fitting = [rate for rate in simple if rate > 0 and self.is_constant(rate)]
+        if fitting or self.is_constant(self.stated):
+            return min(fitting, key=self._off, default=self.stated)
+        seconds = float(self.times[-1] - self.times[0])
+        mean = Fraction(round(1e6 * (self.times.size - 1) / seconds) if seconds > 0 else 0, 10**6)
+        return mean if mean > 0 and self.is_constant(mean) else self.stated
 
     def usual_rate(self) -> Fraction:
         """The rate that most frames have: a simple one that is near, or else three decimals."""
         steps = np.diff(self.times)
+        steps = steps[steps > 0]
+        if steps.size == 0:
+            return self.stated
         median = float(np.quantile(steps, 0.5, method="lower"))
-        usual = steps[np.abs(steps - median) <= max(2 * _ROUNDING, median / 10)]
+        usual = steps[np.abs(steps - median) <= max(2 * _ROUNDING, _JITTER * median)]
         mean = 1 / float(usual.mean())
         simple = [unit * round(Fraction(mean) / unit) for unit in _UNITS]
         best = min(simple, key=lambda rate: abs(float(rate) - mean))
-        return best if abs(float(best) - mean) <= _NEAR * mean else Fraction(round(mean, 3))
+        if abs(float(best) - mean) <= _NEAR * mean:
+            return best
+        return max(Fraction(round(1000 * mean), 1000), _SLOWEST)
 
     def is_constant(self, rate: Fraction) -> bool:
-        """Whether every frame is within half a frame of its place."""
-        return self.times.size < 2 or self._off(rate) <= 0.5 / float(rate)
+        """Whether every frame is in its place, but for the rounding of times."""
+        return self.times.size < 2 or self._off(rate) <= _ROUNDING
 
     def missing_at_end(self, rate: Fraction) -> int:
         """How many frames are missing between the last ones, where all others are in their places.
@@ -71,6 +83,11 @@ class Timing:
             return 0
         missing = int(np.round(steps[gaps] - 1).sum())
         return missing if 0 < missing <= _BROKEN_END else 0
+
+    def missing_behind(self, stated: float) -> bool:
+        """Whether the file states that its frames go on for longer, in seconds on their axis."""
+        longest = float(np.diff(self.times).max(initial=0.0))
+        return stated > float(self.times[-1]) + longest + _UNREAD
 
     def range_text(self) -> str:
         """The shortest and the longest that a frame lasts."""
