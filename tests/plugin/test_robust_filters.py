@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 import vapoursynth as vs
-from clips import clip_of, core, forget, frames_of, pictures
+from clips import clip_of, core, forget, frames_of, panned, pictures
 
 from vs_cvrs.checkpoints import checkpoint
 
@@ -128,3 +128,47 @@ def test_other_models_have_no_strength(tiny_model: Path) -> None:
         core.cvrs.Downsample(
             clip_of(pictures(8)), factor_num=2, model=str(tiny_model), strength="web"
         )
+
+
+WIDE = (192, 108)
+
+
+def arrived(low: Any) -> Any:
+    """Low-rate frames after some loss, without properties: no stamp is left."""
+    return forget(core.std.BoxBlur(core.std.Expr(low, "x 1 +"), hradius=1, vradius=0))
+
+
+def test_marks_tell_what_is_to_be_restored(
+    down: Callable[..., Any], up: Callable[..., Any]
+) -> None:
+    low = down(clip_of(panned(31, *WIDE)))
+    received = arrived(low)
+    made = up(received)  # no factor, no length
+    assert (made.num_frames, made.fps) == (31, 30)
+    told = up(received, factor_num=2, length=31)
+    np.testing.assert_array_equal(frames_of(made), frames_of(told))
+
+
+def test_marks_tell_where_a_clip_was_cut(down: Callable[..., Any], up: Callable[..., Any]) -> None:
+    received = arrived(down(clip_of(panned(40, *WIDE))))
+    made = up(received[3:])
+    assert made.num_frames == 34
+    whole = frames_of(up(received))
+    # The first frame is alone in its group; the groups behind it are where they were.
+    np.testing.assert_array_equal(frames_of(made)[2:], whole[8:])
+
+
+def test_marks_name_the_model(down: Callable[..., Any], save_model: Callable[..., Path]) -> None:
+    received = arrived(down(clip_of(panned(32, *WIDE))))
+    with pytest.raises(vs.Error, match="made with model whose checksum begins otherwise"):
+        core.cvrs.Upsample(received, model=str(save_model("robust", OPTIONS, seed=5)))
+
+
+def test_a_clip_without_marks_says_nothing(up: Callable[..., Any]) -> None:
+    with pytest.raises(vs.Error, match="nothing tells what is to be restored"):
+        up(clip_of(panned(16, *WIDE)))
+
+
+def test_marks_can_be_left_out(down: Callable[..., Any], up: Callable[..., Any]) -> None:
+    with pytest.raises(vs.Error, match="nothing tells what is to be restored"):
+        up(arrived(down(clip_of(panned(32, *WIDE)), stamp=0)))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+from collections.abc import Callable
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 
 from vs_cvrs.checkpoints import checkpoint
 
-__all__ = ["checksum", "name_of", "names", "resolve"]
+__all__ = ["checksum", "name_of", "name_where", "names", "resolve"]
 
 _SUFFIX = ".safetensors"
 
@@ -43,7 +44,12 @@ def checksum(name: str) -> str:
 
 def name_of(weights: str) -> str | None:
     """The bundled model whose weights have this checksum; None where no one has."""
-    return next((name for name in names() if checksum(name) == weights), None)
+    return name_where(lambda its: its == weights)
+
+
+def name_where(wanted: Callable[[str], bool]) -> str | None:
+    """The bundled model whose weights' checksum is wanted; None where no one's is."""
+    return next((name for name in names() if wanted(checksum(name))), None)
 
 
 def resolve(model: str, ratio: Fraction, scale: Fraction) -> Path:

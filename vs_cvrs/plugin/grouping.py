@@ -49,7 +49,7 @@ def length_of(
     """How many frames to restore; 0: all that the clip's frames span."""
     span = timeline.high_begin(phase + low_frames) - timeline.high_begin(phase)
     length = given.number("length", 1, MAX_FRAMES)
-    if stated is not None:
+    if stated is not None and stated.length is not None:
         wanted = timeline.restored_count(low_frames, phase, stated.length)
         if wanted < 1:
             raise ValueError(

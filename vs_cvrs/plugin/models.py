@@ -40,10 +40,10 @@ def open_model(
     model = given.text("model")
     path: Path | None = None
     if model == "auto" and stated is not None:
-        path = find_open(stated.checksum)
+        path = find_open(stated.is_of)
         if path is None:
             known = stated.model if stated.model in zoo.names() else model
-            model = zoo.name_of(stated.checksum) or known
+            model = zoo.name_where(stated.is_of) or known
     if path is None:
         path = zoo.resolve(model, ratio, scale)
     session = open_session(
@@ -52,9 +52,12 @@ def open_model(
         given.text("precision"),
         given.number("max_memory", *MAX_MEMORY_RANGE),
     )
-    if stated is not None and session.checksum != stated.checksum:
+    if stated is not None and not stated.is_of(session.checksum):
+        its = f"{stated.model} ({stated.checksum})".lstrip()
+        if stated.model_id is not None:
+            its = f"whose checksum begins otherwise (its first bits are {stated.model_id:#x})"
         raise ValueError(
-            f"the clip was made with model {f'{stated.model} ({stated.checksum})'.lstrip()}, "
+            f"the clip was made with model {its}, "
             f"but the model here is {session.name} ({session.checksum})"
         )
     return session

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from vs_cvrs import __version__
-from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier import mark, stamp
+from vs_cvrs.carrier.mark import Message
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.checkpoints import zoo
 from vs_cvrs.plugin.alignment import Alignment
 from vs_cvrs.plugin.arguments import Arguments
-from vs_cvrs.plugin.clip import Clip, Value, check_clip, frame_type
+from vs_cvrs.plugin.clip import FORMATS, Clip, Value, check_clip, frame_type
 from vs_cvrs.plugin.depths import downsample_bits, low_rate_type, upsample_bits
 from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.plugin.grouping import length_of, phase_of, timeline_of
@@ -40,6 +42,9 @@ __all__ = [
     "plan",
     "versions",
 ]
+
+_MARKS_READ = 32
+"""Frames at the start of a clip that are looked at for marks."""
 
 ReadFrame = Callable[[int], tuple[Mapping[str, Value], bytes]]
 """A frame's CVRS properties, and its samples, plane after plane; an error where it has none."""
@@ -103,7 +108,23 @@ def plan(
         stated = Stated.read(properties)
         if stated is None and stamps:
             stated = Stated.of_stamp(source, samples)
+        if stated is None and stamps:
+            stated = Stated.of_marks(evidence(source, read_frame), source.width, source.height)
     return _plan_upsample(source, given, stated, stamps)
+
+
+def evidence(clip: Clip, read_frame: ReadFrame) -> list[mark.Evidence]:
+    """What the first frames of a clip say of marks."""
+    if (clip.is_float, clip.bits) not in FORMATS or clip.is_float:
+        return []
+    if not mark.fits(clip.width, clip.height):
+        return []
+    kind = frame_type(clip)
+    found = []
+    for n in range(min(_MARKS_READ, clip.frames)):
+        frame = np.frombuffer(read_frame(n)[1], kind.dtype).reshape(3, clip.height, clip.width)
+        found.append(mark.read(frame))
+    return found
 
 
 def versions() -> dict[str, list[str]]:
@@ -147,9 +168,9 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
     check_memory(session, most, source, output, restored=check)
     table = timeline.downsample_table(clip.frames)
     high_rate = pair(clip.rate)
-    mark: Stamp | None = None
+    every: Stamp | None = None
     if given.number("stamp", 0, 1) != 0 and stamp.fits(low_width, low_height):
-        mark = Stamp(
+        every = Stamp(
             ratio=ratio,
             rate=clip.rate,
             width=clip.width,
@@ -158,6 +179,16 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
             group_length=timeline.group_length,
             index=0,
             checksum=session.checksum,
+        )
+    message: Message | None = None
+    marked = given.number("stamp", 0, 1) != 0 and mark.fits(low_width, low_height)
+    if marked and session.model.outlives_loss:
+        message = Message(
+            ratio=ratio,
+            group_length=timeline.group_length,
+            model=mark.model_id(session.checksum),
+            length=clip.frames,
+            excess=(low_width - clip.width, low_height - clip.height),
         )
     return FilterPlan(
         table=table,
@@ -169,7 +200,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
         rate=pair(low_rate),
         duration_factor=pair(ratio),
         processor=Downsampler(
-            session, source, output, timeline, clip.frames, mark, check, headroom, crf
+            session, source, output, timeline, clip.frames, every, check, headroom, crf, message
         ),
         properties={
             "CVRSVersion": PROPERTIES_VERSION,
@@ -184,7 +215,7 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
             "CVRSBits": output.bits,
             "CVRSModel": session.name,
             "CVRSChecksum": session.checksum,
-            "CVRSStamped": int(mark is not None),
+            "CVRSStamped": int(every is not None),
         },
         index_property="CVRSIndex",
         warnings=warnings_of(given, session),
@@ -199,6 +230,13 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
                 f"the clip's {side} must be a multiple of {SIZE_MULTIPLE}, got {size}; "
                 f"nearest: {below} and {above}"
             )
+    asked = (given.factor(), given.rate(), given.scale())
+    sides = (given.number(side, 1, MAX_SIDE) for side in ("width", "height"))
+    if stated is None and not any((*asked, *sides)):
+        raise ValueError(
+            "nothing tells what is to be restored: the clip's first frames have no CVRS properties, "
+            "stamps or marks, and neither a rate or a factor nor a size is given"
+        )
     bits = upsample_bits(clip, given, stated)
     ratio, high_rate = upsample_rate(clip, given, stated)
     width, height, scale = upsample_size(clip, given, stated)
@@ -213,14 +251,6 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
     strict = bool(given.number("strict", 0, 1))
     if strict and not stamped:
         raise ValueError("strict=1 needs frames with stamps, and this clip has none to check")
-    asked = (given.factor(), given.rate(), given.scale())
-    sides = (given.number(side, 1, MAX_SIDE) for side in ("width", "height"))
-    if stated is None and not any((*asked, *sides)):
-        raise ValueError(
-            "nothing tells what is to be restored: the clip's first frame has no CVRS properties "
-            "and no stamp, and neither a rate or a factor nor a size is given"
-        )
-
     # Of a clip without stamps a group has what is there; else it may be found in any part.
     there = timeline.group_length if stamped else phase % timeline.group_length + clip.frames
     ahead = session.model.looks_ahead
@@ -246,6 +276,6 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
         processor=Upsampler(session, source, output, timeline, alignment, strict, bits, stamped),
         aligns=aligns,
         endless=endless,
-        first_index=stated.index if stated and not stamped else -1,
+        first_index=stated.index if stated and stated.has_properties and not stamped else -1,
         warnings=warnings_of(given, session),
     )

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from vs_cvrs.carrier import stamp
+from vs_cvrs.carrier import mark, stamp
 from vs_cvrs.carrier.levels import Levels, to_levels
+from vs_cvrs.carrier.mark import Message
 from vs_cvrs.carrier.stamp import Mode, Sent, Stamp
 from vs_cvrs.plugin.alignment import Alignment, Mark, Unit
 from vs_cvrs.plugin.damage import Judge, Verdict
@@ -82,6 +83,7 @@ class Downsampler(Processor):
         check: whether groups are restored and compared with their source.
         headroom: levels by which black and white may move where that helps.
         crf: what will be done to the low-rate frames, for models that outlive it.
+        message: what marks say that outlive it too.
     """
 
     timeline: Timeline
@@ -90,6 +92,7 @@ class Downsampler(Processor):
     check: bool
     headroom: int
     crf: float | None = None
+    message: Message | None = None
     _check: SelfCheck = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,7 +103,7 @@ class Downsampler(Processor):
             self.timeline,
             self.length,
             self.headroom,
-            self._mark if self.stamp is not None else None,
+            self._stamp if self.stamp is not None else None,
         )
 
     def compute(self, first: int, unit: Unit | None, source: Frames, output: Frames) -> Verdict:
@@ -112,11 +115,13 @@ class Downsampler(Processor):
             return Verdict(properties=found)
         bits, low_bits = self.source.bits, self.output.bits
         self.session.encode(source, output, bits=bits, low_bits=low_bits, crf=self.crf)
+        if self.message is not None:
+            mark.write(output, self.message, first)
         if self.stamp is not None:
-            self._mark(first, output, Sent())
+            self._stamp(first, output, Sent())
         return Verdict()
 
-    def _mark(self, first: int, low: Frames, sent: Sent) -> None:
+    def _stamp(self, first: int, low: Frames, sent: Sent) -> None:
         """Stamp the low-rate frames of a group; ``first`` is the number of the first of them."""
         assert self.stamp is not None
         stamp.write(low, replace(self.stamp, index=first, sent=sent))

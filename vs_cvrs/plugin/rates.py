@@ -37,7 +37,7 @@ def upsample_rate(
     """High over low rate, and the high rate where it is known."""
     factor, target = _one_target(given)
     if stated is not None:
-        by_properties = stated.where == "frame properties"
+        by_properties = stated.has_properties
         contradicting = clip.rate is not None and clip.rate * stated.factor != stated.rate
         # Readers make out a file's rate from rounded times: only stamps have the exact one.
         if by_properties and contradicting and stated.rate is not None:

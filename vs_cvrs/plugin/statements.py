@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from vs_cvrs.carrier import mark
 from vs_cvrs.carrier.levels import find_stamp
 from vs_cvrs.carrier.lossless import DEPTHS
 from vs_cvrs.plugin.clip import FORMATS, Clip, Value, frame_type
@@ -25,17 +26,17 @@ PROPERTIES_VERSION = 1
 
 @dataclass(frozen=True)
 class Stated:
-    """What the frame properties or the stamps of a clip made by Downsample state.
+    """What the frame properties, the stamps or the marks of a clip made by Downsample state.
 
-    Rate None: unknown. ``bits`` are those of low-rate samples. ``where`` names the one or the
-    other.
+    Rate and length None: unknown. ``bits`` are those of low-rate samples. ``where`` names what
+    tells. Marks have only a part of the model's checksum (`mark.model_id`).
     """
 
     factor: Fraction
     rate: Fraction | None
     width: int
     height: int
-    length: int
+    length: int | None
     group_length: int
     index: int
     model: str
@@ -43,6 +44,18 @@ class Stated:
     stamped: bool
     bits: int
     where: str
+    model_id: int | None = None
+
+    @property
+    def has_properties(self) -> bool:
+        """Whether the frame properties tell it."""
+        return self.where == "frame properties"
+
+    def is_of(self, checksum: str) -> bool:
+        """Whether a model of these weights made the clip, as far as is known."""
+        if self.model_id is not None:
+            return mark.model_id(checksum) == self.model_id
+        return checksum == self.checksum
 
     def agree(self, what: str, given: Any, stated: Any) -> None:
         """Raise ValueError where an argument contradicts what is stated."""
@@ -75,6 +88,45 @@ class Stated:
             stamped=True,
             bits=bits,
             where="stamps",
+        )
+
+    @classmethod
+    def of_marks(cls, evidence: Sequence[mark.Evidence], width: int, height: int) -> Stated | None:
+        """What the marks of a clip's first frames state; None where they have none.
+
+        Args:
+            evidence: what each of the frames says.
+            width: of the frames.
+            height: likewise.
+        """
+        found = mark.find(evidence) if evidence else None
+        if found is None:
+            return None
+        message = found.message
+        places = mark.follow(evidence, [found])
+        there = next((n for n, place in enumerate(places) if place is not None), None)
+        if there is None:
+            return None
+        place = places[there]
+        assert place is not None
+        columns, rows = message.excess
+        # Numbers begin again after a period: of a clip that was cut the place in a group is all
+        # that is known.
+        index = (place.number - there) % message.period
+        return cls(
+            factor=message.ratio,
+            rate=None,
+            width=width - columns,
+            height=height - rows,
+            length=message.length if index == 0 else None,
+            group_length=message.group_length,
+            index=index % message.group_length,
+            model="",
+            checksum="",
+            stamped=False,
+            bits=8,
+            where="marks",
+            model_id=message.model,
         )
 
     @classmethod

@@ -314,10 +314,10 @@ def open_session(path: Path, device: str, precision: str, max_memory: int | None
     return session
 
 
-def find_open(checksum: str) -> Path | None:
-    """The file of an open session whose weights have this checksum."""
+def find_open(wanted: Callable[[str], bool]) -> Path | None:
+    """The file of an open session whose weights' checksum is wanted."""
     with _opening:
-        return next((s.path for s in _sessions.values() if s.checksum == checksum), None)
+        return next((s.path for s in _sessions.values() if wanted(s.checksum)), None)
 
 
 def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
