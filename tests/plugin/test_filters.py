@@ -300,7 +300,7 @@ def test_upsample_of_what_tells_nothing_is_an_error(down: Callable[..., Any]) ->
     foreign = clip_of(pictures(9))
     with pytest.raises(vs.Error, match="nothing tells what is to be restored"):
         core.cvrs.Upsample(foreign)
-    with pytest.raises(vs.Error, match="no CVRS properties and no stamp"):
+    with pytest.raises(vs.Error, match="no CVRS properties, stamps or marks"):
         core.cvrs.Upsample(down(foreign, fps=15, stamp=0).std.RemoveFrameProps())
 
 

@@ -234,8 +234,8 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
     sides = (given.number(side, 1, MAX_SIDE) for side in ("width", "height"))
     if stated is None and not any((*asked, *sides)):
         raise ValueError(
-            "nothing tells what is to be restored: the clip's first frames have no CVRS properties, "
-            "stamps or marks, and neither a rate or a factor nor a size is given"
+            "nothing tells what is to be restored: the clip's first frames have no CVRS "
+            "properties, stamps or marks, and neither a rate or a factor nor a size is given"
         )
     bits = upsample_bits(clip, given, stated)
     ratio, high_rate = upsample_rate(clip, given, stated)

@@ -47,7 +47,7 @@ class RobustModel(LightModel):
         motion_width, motion_blocks: of the network that refines motion.
 
     Attributes:
-        blind: the receiver repeats frames where it would interpolate; in training only.
+        blind: the receiver does without interpolation; in training only.
     """
 
     architecture: ClassVar[str] = "robust"
@@ -182,6 +182,8 @@ class RobustModel(LightModel):
             latent, shown, between = (fold(x, 1, 2) for x in clips)
             out = self.up(torch.cat((latent, shown, between), dim=1), b)
             decoded, trust = out[:, : 2 * _FOLDED], out[:, 2 * _FOLDED :]
+            if self.blind:
+                return unfold(decoded, b, 2, 2)
             trust = torch.sigmoid(trust + _DECODED).repeat_interleave(3, dim=1)
             other = torch.cat((shown, between), dim=1)
             return unfold(other + trust * (decoded - other), b, 2, 2)
