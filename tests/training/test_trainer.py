@@ -309,3 +309,30 @@ def test_a_run_over_ratios_and_scales_starts_from_lite(config: Path, tmp_path: P
     )
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"train: tiny cannot start from {lite}: a lite-any model")
+
+
+def test_a_robust_run_goes_through_x264_from_start_to_end(config: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config.read_text())
+    stage = {"steps": 3, "batch": 2, "crop": 32, "group": 3, "max_frames": 6, "precision": "fp32"}
+    ways = [{"blind": 1.0}, {"plain": 0.5}]
+    settings |= {
+        "architecture": "robust",
+        "options": {**settings["options"], "motion_width": 8, "motion_blocks": "h"},
+        "stages": [
+            stage | {"transport": {"codecs": ["libx264"], "presets": ["veryfast"], **way}}
+            for way in ways
+        ],
+        "crfs": [18, 30],
+        "validate_every": 6,
+    }
+    settings["stages"][1]["transport"]["rate"] = 1.0
+    config.write_text(yaml.safe_dump(settings))
+    Trainer(load_config(config), tmp_path / "runs" / "robust", torch.device("cpu")).run()
+    trained = checkpoint.load(tmp_path / "runs" / "robust" / "tiny.safetensors")
+    scores = trained.info["validation"]
+    assert scores["low@18"] > scores["low@30"] > 15
+    assert {"odd@18", "odd@30", "plain@18", "plain@30"} <= set(scores)
+    assert trained.model.options["motion_width"] == 8
+    summary = (tmp_path / "runs" / "robust" / "summary.md").read_text()
+    assert "odd@30" in summary
+    assert "| 6 |" in summary

@@ -15,6 +15,8 @@ _CURVES = {
     "low": "low-rate frames",
 }
 
+_BESIDE = ("step", "seconds")
+
 
 def write_report(
     folder: Path, config: TrainingConfig, history: list[dict[str, float]], seconds: float
@@ -42,7 +44,7 @@ def write_report(
     figure.savefig(folder / "curves.png", dpi=100, bbox_inches="tight")
     pyplot.close(figure)
 
-    keys = ["clip_psnr", "psnr", "even", "odd", "low", "ssim"]
+    keys = [key for key in dict.fromkeys(k for row in scored for k in row) if key not in _BESIDE]
     lines = [
         f"# {config.name}",
         "",
