@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import yaml
 from PIL import Image
 from places import ROOT
 
-from vs_cvrs.checkpoints import checkpoint
+from vs_cvrs.checkpoints import checkpoint, zoo
 from vs_cvrs.model import build
 from vs_cvrs.training.config import ConfigError, load_config
 from vs_cvrs.training.trainer import Trainer
@@ -194,7 +195,7 @@ def test_bundled_configurations_are_valid() -> None:
 
 def test_what_training_goes_on_from_fits_its_configuration() -> None:
     config = load_config(TRAIN.parents[1] / "vs_cvrs" / "training" / "configs" / "lite-any.yaml")
-    start = checkpoint.load(TRAIN.parent / "starts" / "lite-any.safetensors").model
+    start = checkpoint.load(zoo.resolve("lite-any", Fraction(1), Fraction(2))).model
     assert start.options == build(config.architecture, config.options).options
 
 

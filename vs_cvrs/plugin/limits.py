@@ -22,7 +22,8 @@ MAX_FRAMES = 2**31 - 1
 
 
 ENDLESS = MAX_FRAMES // 16
-"""Frames of a clip from which on its end is unknown: what players state, who read as they play."""
+"""A clip of so many frames has no end that is known. Players state such lengths, as they read while
+they play."""
 
 
 _MAX_TABLE = 2**24
