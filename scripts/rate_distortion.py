@@ -26,6 +26,7 @@ import typer
 from rich.table import Table
 
 from vs_cvrs import metrics
+from vs_cvrs.carrier.lossy import LossyCarrier
 from vs_cvrs.evaluation import EvaluationError, report, scoring
 from vs_cvrs.evaluation.interpolation import Method, installed
 from vs_cvrs.evaluation.protocol import Protocol
@@ -133,6 +134,7 @@ class Bench:
             made[1::2] = method.between(received)
             rows[f"plain, {method.name}"] = self._score(made, taken, low)
         rows["plain, our receiver"] = self._score(self._restored(received), taken, low)
+        self.model.crf = LossyCarrier("av1" if codec in _WIDE else "x264", crf).strength
         hidden = self._hidden()
         received, taken = carry(hidden, _RATE / 2, codec, crf)
         rows["hidden, our receiver"] = self._score(
@@ -154,7 +156,8 @@ class Bench:
         low = np.pad(low, edges, mode="edge")
         made: list[Frames] = []
         for group in self.protocol.groups(len(self.frames)):
-            received = torch.from_numpy(low[group.low.start : group.low.stop])
+            seen = slice(group.low.start, group.low.stop + self.model.looks_ahead)
+            received = torch.from_numpy(low[seen])
             received = received.to(next(self.model.parameters()).device)
             size = (group.padded, self.scene.height, self.scene.width)
             restored = scoring.decode_group(self.model, received, size)[: len(group.high)]

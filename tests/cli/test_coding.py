@@ -283,7 +283,10 @@ def test_no_room_for_a_larger_file(
         (["encode", "IN", "out.mkv", "--fps", "29.97"], "is the rate that IN has"),
         (["encode", "IN", "out.mkv", "--time-factor", "1"], "--time-factor 1 lowers nothing"),
         (["encode", "IN", "out.mkv", "--preset", "foo"], "--preset must be one of ultrafast,"),
-        (["encode", "IN", "out.mkv", "--codec", "ffv1", "--preset", "slow"], "ffv1 has none"),
+        (
+            ["encode", "IN", "out.mkv", "--codec", "ffv1", "--preset", "slow"],
+            "--preset is for x264 and x265, got --codec ffv1",
+        ),
         (["encode", "IN", "out.mkv", "--fps", "1/0"], "--fps must be a number or a fraction"),
         (["encode", "IN", "out.mkv", "--start", "9"], "leave no frame: from 270 to 75"),
         (["encode", "IN", "out.mkv", "--start", "x"], "--start must be like"),

@@ -43,6 +43,16 @@ class Codec(enum.StrEnum):
     ffv1 = "ffv1"
 
 
+class SentCodec(enum.StrEnum):
+    """Encoders of low-rate frames."""
+
+    auto = "auto"
+    x264 = "x264"
+    x265 = "x265"
+    ffv1 = "ffv1"
+    av1 = "av1"
+
+
 class Colours(enum.StrEnum):
     """What low-rate frames are encoded as."""
 
@@ -155,8 +165,11 @@ def encode(
     ] = None,
     scale: Annotated[float | None, typer.Option(help="By how much to reduce the size.")] = None,
     codec: Annotated[
-        Codec, typer.Option(help="Lossless encoder. auto: x264 for 8 bits, ffv1 for 10.")
-    ] = Codec.auto,
+        SentCodec,
+        typer.Option(
+            help="Encoder. auto: x264, without loss and for 10 bits ffv1; av1 with --robust only."
+        ),
+    ] = SentCodec.auto,
     carrier: Annotated[
         Colours, typer.Option(help="Low-rate frames as RGB, or larger as YUV for live playback.")
     ] = Colours.rgb,
@@ -184,6 +197,16 @@ def encode(
     min_psnr: Annotated[
         float | None, typer.Option(help="Fail where a group comes back at less (dB).", min=0)
     ] = None,
+    robust: Annotated[
+        bool,
+        typer.Option(
+            "--robust", help="Write an ordinary file with loss: motion is hidden so that it lasts."
+        ),
+    ] = False,
+    crf: Annotated[
+        float | None,
+        typer.Option(help="Quality of --robust. Default: 18, of av1 30.", min=0, max=63),
+    ] = None,
     segment: Segment = Frames,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -196,8 +219,9 @@ def encode(
 ) -> None:
     """Lower a video's rate and hide its motion: IN becomes OUT, a lossless Matroska file.
 
-    Audio and chapters are copied. What an interrupted run has done lies in OUT.part; --resume
-    goes on from there.
+    With --robust OUT is an ordinary .mp4, .mov or .mkv file, much smaller, and restored less well.
+    Audio and chapters are copied. What an interrupted run has done lies in OUT.part; --resume goes
+    on from there.
     """
 
     def work() -> None:
@@ -220,6 +244,8 @@ def encode(
             check=check,
             headroom=headroom,
             min_psnr=min_psnr,
+            robust=robust,
+            crf=crf,
             segment=segment,
             resume=resume,
             overwrite=overwrite,
@@ -292,7 +318,8 @@ def info(
     """Say whether FILE carries hidden motion, of which model, and whether it is intact.
 
     Exit codes: 0 intact; 3 carries none (or nothing is left of it); 4 altered; 5 intact frames, but
-    cut inside a group or put together anew; 6 frames too small to tell; 1 the file cannot be read.
+    cut inside a group or put together anew; 6 frames too small to tell; 7 made to be encoded with
+    loss (encode --robust); 1 the file cannot be read.
     """
 
     def work() -> int:

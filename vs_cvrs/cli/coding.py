@@ -13,6 +13,8 @@ import vapoursynth as vs
 
 from vs_cvrs.carrier.levels import find_stamp as stamp_of
 from vs_cvrs.carrier.levels import white_of
+from vs_cvrs.carrier.lossless import COLOURS, DEPTHS
+from vs_cvrs.carrier.lossy import LossyCarrier
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.cli.clips import (
     Video,
@@ -28,6 +30,7 @@ from vs_cvrs.cli.colours import UNSTATED
 from vs_cvrs.cli.encodings import (
     carried_as,
     choose_carrier,
+    choose_lossy,
     encode_low_rate,
     encode_restored,
     segment_length,
@@ -35,6 +38,7 @@ from vs_cvrs.cli.encodings import (
 from vs_cvrs.cli.folder import check_output
 from vs_cvrs.cli.job import Job
 from vs_cvrs.cli.joining import Beside, check_audio
+from vs_cvrs.cli.marks import checksum_of, read_marks, stamp_of_marks
 from vs_cvrs.cli.options import parse_factor, parse_frame, parse_preset, parse_rate
 from vs_cvrs.cli.places import Place, place_of
 from vs_cvrs.cli.quality import Quality, say_what_comes_back, stamps_of
@@ -73,6 +77,8 @@ class EncodeOptions:
     check: bool
     headroom: int | None
     min_psnr: float | None
+    robust: bool
+    crf: float | None
     segment: int
     resume: bool
     overwrite: bool
@@ -96,11 +102,19 @@ class DecodeOptions:
 
 
 def encode(source: Path, output: Path, options: EncodeOptions) -> None:
-    """Lower a video's rate, hide its motion, write a lossless Matroska file."""
+    """Lower a video's rate, hide its motion, write a lossless file, or an ordinary one."""
     if options.min_psnr is not None and not options.check:
         raise CliError("--min-psnr needs what --no-check leaves out")
-    if output.suffix.lower() != ".mkv":
-        raise CliError(f"OUT must be a Matroska file (.mkv), got {output.name}")
+    if options.robust:
+        options = _robust(options, output)
+    elif options.crf is not None:
+        raise CliError("--crf is for --robust; other low-rate files are without loss")
+    elif options.codec == "av1":
+        raise CliError("--codec av1 is for --robust; x264, x265 and ffv1 encode without loss")
+    elif output.suffix.lower() != ".mkv":
+        raise CliError(
+            f"OUT must be a Matroska file (.mkv), got {output.name}; with --robust it may be .mp4"
+        )
     parse_preset(options.preset, options.codec)
     check_output(source, output, options.resume, options.overwrite)
     with place_of(options.where, options.device, output) as place:
@@ -116,11 +130,20 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
     check_audio(source, output)
     if not video.constant:
         check_retiming()
+        if output.suffix.lower() != ".mkv":
+            raise CliError(
+                f"{source} has frames at times of their own, which only .mkv files carry to the "
+                f"receiver, got {output.name}; --constant-rate makes its rate constant"
+            )
     rate = Fraction(video.clip.fps)
     lowering = _rate_arguments(options, rate)
     shown_at = _shown_at(video, rate)
     begin, end = _part(video, options)
-    carrier = choose_carrier(options.codec, options.carrier, options.bits, video.bits)
+    carrier = (
+        choose_lossy(options.codec, options.crf)
+        if options.robust
+        else choose_carrier(options.codec, options.carrier, options.bits, video.bits)
+    )
     _, remark = to_rgb(video.clip, source_form(video.clip))
     tracks = choose_tracks(source, output)
     lost = [*(["transparency"] if video.transparent else []), *tracks.lost]
@@ -133,6 +156,7 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
         "model": options.model,
         "device": options.device,
         **_check_arguments(options),
+        **({"strength": f"{carrier.strength:g}"} if isinstance(carrier, LossyCarrier) else {}),
         "bits": carrier.bits,
         **lowering,
     }
@@ -175,6 +199,7 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
         parse_preset(options.preset, options.codec),
         video.colours,
         shape,
+        output,
     )
     segment = segment_length(options.segment, first.group_length)
     table, times = None, None
@@ -201,7 +226,7 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
             source,
             encoding,
             tags,
-            [begin, end, options.constant_rate, options.check, options.headroom],
+            [begin, end, options.constant_rate, options.check, options.headroom, options.robust],
         ),
         segments=plan_segments(
             low.num_frames, segment, range(0, low.num_frames, first.group_length)
@@ -243,10 +268,21 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
     low = to_low_rate(video.clip)
     stamped = find_stamp(low)
     if tags is None and stamped is None:
-        raise CliError(
-            f"{source} carries no hidden motion: no CVRS tags and no stamp in its frames; "
-            "a file that was encoded with loss has lost both"
-        )
+        marked = read_marks(low)
+        if marked is None:
+            raise CliError(
+                f"{source} carries no hidden motion: no CVRS tags, and no stamp or mark in its "
+                "frames; a file that was encoded with loss has lost all but marks, which "
+                "encode --robust makes"
+            )
+        checksum = checksum_of(marked, options.model)
+        if checksum is None:
+            raise CliError(
+                f"{source} is marked by another model than {options.model}"
+                if options.model != "auto"
+                else f"{source} is marked by a model that is not bundled; give --model FILE"
+            )
+        stamped = stamp_of_marks(marked, low.num_frames, checksum), DEPTHS[0]
     if tags is not None and (low.width, low.height) != (tags.low_width, tags.low_height):
         raise CliError(
             f"{source} was scaled from {tags.low_width}x{tags.low_height} to "
@@ -340,6 +376,23 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
             f"{output}: came back at {quality.sentence(clock, -begin)}, as encode measured it"
             + ("" if exact else "; what the encoder loses comes on top")
         )
+
+
+def _robust(options: EncodeOptions, output: Path) -> EncodeOptions:
+    """The options for a file that is encoded with loss."""
+    if output.suffix.lower() not in {".mkv", ".mp4", ".mov"}:
+        raise CliError(f"OUT must be a .mkv, .mp4 or .mov file, got {output.name}")
+    for given, option in (
+        (options.min_psnr is not None, "--min-psnr"),
+        (options.headroom is not None, "--headroom"),
+        (options.carrier != COLOURS[0], "--carrier"),
+        (options.bits not in ("auto", str(DEPTHS[0])), "--bits"),
+        (options.scale not in (None, 1), "--scale"),
+    ):
+        if given:
+            raise CliError(f"{option} is for files without loss, not for --robust")
+    model = "robust" if options.model == "auto" else options.model
+    return replace(options, model=model, check=False, bits=str(DEPTHS[0]))
 
 
 def not_kept(lost: Sequence[str]) -> str:

@@ -8,15 +8,23 @@ from pathlib import Path
 import vapoursynth as vs
 
 from vs_cvrs.carrier.lossless import CODECS, DEPTHS, Carrier, keyframe_interval
+from vs_cvrs.carrier.lossy import LossyCarrier
 from vs_cvrs.cli.colours import BT709, RGB, Colours
 from vs_cvrs.cli.running import CliError
 from vs_cvrs.cli.segments import Encoding
 
-__all__ = ["carried_as", "choose_carrier", "encode_low_rate", "encode_restored", "segment_length"]
+__all__ = [
+    "carried_as",
+    "choose_carrier",
+    "choose_lossy",
+    "encode_low_rate",
+    "encode_restored",
+    "segment_length",
+]
 
 _AUTO = "auto"
 _MAX_SHAPE = 10_000  # terms of a pixel's shape; setsar's own limit turns 128:117 into 93:85
-_RESTORED_KEYFRAMES = 250
+_KEYFRAMES = 250  # of encoders with loss, at most
 _CRF_ENCODERS = {"x264": "libx264", "x265": "libx265"}
 
 
@@ -48,21 +56,41 @@ def choose_carrier(codec: str, colours: str, bits: str, source_bits: int) -> Car
         raise CliError(str(error)) from error
 
 
-def carried_as(carrier: Carrier) -> tuple[int, int]:
+def choose_lossy(codec: str, crf: float | None) -> LossyCarrier:
+    """The encoder with loss that ``encode --robust`` is asked for; auto: x264.
+
+    Raises:
+        CliError: there is no such encoder, or it has no such constant rate factor.
+    """
+    try:
+        return LossyCarrier(CODECS[0] if codec == _AUTO else codec, crf)
+    except ValueError as error:
+        raise CliError(str(error)) from error
+
+
+def carried_as(carrier: Carrier | LossyCarrier) -> tuple[int, int]:
     """The format (VapourSynth's number) and the matrix of the frames that the encoder is given."""
-    return int(getattr(vs, carrier.clip_format)), RGB if carrier.colours == "rgb" else BT709
+    as_rgb = isinstance(carrier, Carrier) and carrier.colours == "rgb"
+    return int(getattr(vs, carrier.clip_format)), RGB if as_rgb else BT709
 
 
 def encode_low_rate(
-    carrier: Carrier, group_length: int, preset: str | None, colours: Colours, shape: Fraction
+    carrier: Carrier | LossyCarrier,
+    group_length: int,
+    preset: str | None,
+    colours: Colours,
+    shape: Fraction,
+    output: Path,
 ) -> Encoding:
     """How a carrier's frames are encoded."""
-    words = carrier.options(keyframe_interval(group_length), preset)
+    lossless = isinstance(carrier, Carrier)
+    words = carrier.options(keyframe_interval(group_length) if lossless else _KEYFRAMES, preset)
     return Encoding(
         [*words, *_pixel_shape(shape)],
         colours.words(carried_as(carrier)[1]),
         _container(carrier.codec),
-        stated=tuple(colours.input_words()),
+        _tag(carrier.codec, output),
+        tuple(colours.input_words()),
     )
 
 
@@ -114,7 +142,7 @@ def encode_restored(
             carrier = Carrier(codec, "yuv", bits)
         except ValueError as error:
             raise CliError(str(error)) from error
-        words = carrier.options(_RESTORED_KEYFRAMES, preset, parameters)
+        words = carrier.options(_KEYFRAMES, preset, parameters)
         form = getattr(vs, carrier.clip_format)
     else:
         words = ["-c:v", _CRF_ENCODERS[codec], "-crf", f"{crf:g}", "-preset", preset or "medium"]
@@ -126,21 +154,24 @@ def encode_restored(
         sampling, depth = ("420" if even else "444"), ("" if bits == DEPTHS[0] else f"{bits}le")
         form = getattr(vs, f"YUV{sampling}P{bits}")
         words += ["-pix_fmt", f"yuv{sampling}p{depth}"]
-    # Apple's players want this name; NUT, which the segments are in, does not know it.
-    tag = "hvc1" if codec == "x265" and output.suffix.lower() != ".mkv" else ""
     encoding = Encoding(
         [*words, *_pixel_shape(shape)],
         colours.words(colours.restored_matrix),
         _container(codec),
-        tag,
+        _tag(codec, output),
         tuple(colours.input_words()),
     )
     return encoding, int(form)
 
 
 def _container(codec: str) -> str:
-    # NUT does not keep the colour description of a codec that has none itself.
-    return "mkv" if codec == "ffv1" else "nut"
+    # NUT does not keep the colour description of a codec that has none itself, and has no AV1.
+    return "mkv" if codec in ("ffv1", "av1") else "nut"
+
+
+def _tag(codec: str, output: Path) -> str:
+    # Apple's players want this name; NUT, which the segments are in, does not know it.
+    return "hvc1" if codec == "x265" and output.suffix.lower() != ".mkv" else ""
 
 
 def _pixel_shape(shape: Fraction) -> list[str]:

@@ -117,6 +117,8 @@ def join(
         *(*timing, *early),
         *(("-tag:v:0", encoding.tag) if encoding.tag else ()),
         *(word for key, value in tags.items() for word in ("-metadata", f"{key}={value}")),
+        # Else MP4 keeps none but the names that it knows.
+        *(("-movflags", "use_metadata_tags") if tags and joined.suffix != ".mkv" else ()),
         *BITEXACT,
         joined.name,
     ]

@@ -50,8 +50,8 @@ def parse_preset(text: str | None, codec: str) -> str | None:
     """
     if text is None:
         return None
-    if codec == "ffv1":
-        raise CliError("--preset is for x264 and x265; ffv1 has none")
+    if codec in ("ffv1", "av1"):
+        raise CliError(f"--preset is for x264 and x265, got --codec {codec}")
     if text not in _PRESETS:
         raise CliError(f"--preset must be one of {', '.join(_PRESETS)}, got {text!r}")
     return text

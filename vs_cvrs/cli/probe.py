@@ -17,11 +17,13 @@ from vs_cvrs.carrier import stamp
 from vs_cvrs.carrier.levels import read_stamp
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.cli.clips import Video, core, each_frame, frame_array, open_video, to_low_rate
+from vs_cvrs.cli.marks import checksum_of, read_marks, stamp_of_marks
 from vs_cvrs.cli.quality import Quality
 from vs_cvrs.cli.running import console
 from vs_cvrs.cli.tags import Tags, read_tags
 from vs_cvrs.cli.times import Times, constant_clock, table_clock
 from vs_cvrs.cli.timetable import restored_times
+from vs_cvrs.plugin.statements import Stated
 from vs_cvrs.timeline import Timeline
 
 __all__ = ["Finding", "State", "info", "probe"]
@@ -37,6 +39,7 @@ class State(enum.IntEnum):
     ALTERED = 4
     CUT = 5
     UNKNOWN = 6
+    MARKED = 7
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Finding:
     """What is known of a file.
 
     Attributes:
-        state: the verdict; CUT is intact frames of groups that are not whole.
+        state: the verdict; CUT is intact frames of groups that are not whole, MARKED those that
+            were meant to be encoded with loss.
         because: the verdict in a sentence.
         looked_at, good: frames looked at, and those whose stamp fits.
         first: the stamp of the first frame, worked out from a later one where need be.
@@ -53,6 +57,7 @@ class Finding:
         frames: that the file has.
         joined: it was made of several parts.
         times: of the restored frames, where they are at no constant rate.
+        marked: what marks tell, where there is no stamp.
     """
 
     state: State
@@ -65,12 +70,15 @@ class Finding:
     frames: int = 0
     joined: bool = False
     times: Times | None = None
+    marked: Stated | None = None
 
 
 def info(path: Path, every: bool, as_json: bool) -> int:
     """Print what is found; the exit code is a `State`."""
     found = probe(path, every)
     first = found.first or (found.tags.first if found.tags else None)
+    if found.marked is not None:
+        first = _first_of(found.marked, found.frames, first)
     facts: dict[str, Any] = {"file": str(path), "state": found.state.name.lower()}
     facts |= {"because": found.because, "frames looked at": found.looked_at, "intact": found.good}
     if first is not None:
@@ -138,6 +146,10 @@ def _probe(video: Video, tags: Tags | None, every: bool) -> Finding:
     good = {n: s for n, s in found.items() if s is not None}
     looked_at = len(found)
     if not good:
+        marked = read_marks(rgb)
+        if marked is not None:
+            why = "frames are marked: they hide what outlives encoders with loss"
+            return Finding(State.MARKED, why, looked_at, 0, None, tags, frames=total, marked=marked)
         if tags is None:
             why = "no CVRS tags, and no frame with a stamp: not one of our files, or altered"
             return Finding(State.NONE, why, looked_at, 0, None, None)
@@ -211,6 +223,14 @@ def _joined(stamps: Sequence[Stamp]) -> tuple[State, str]:
         )
         return State.CUT, why
     return State.INTACT, f"every group is whole and as it was sent, in {parts} parts joined here"
+
+
+def _first_of(marked: Stated, frames: int, told: Stamp | None) -> Stamp:
+    """The first frame's stamp as marks tell it, with what tags tell besides."""
+    first = stamp_of_marks(marked, frames, checksum_of(marked, "auto") or "unknown")
+    if told is None or (told.ratio, told.group_length) != (first.ratio, first.group_length):
+        return first
+    return replace(first, rate=told.rate, checksum=told.checksum)
 
 
 def _look(rgb: Any, numbers: Iterable[int]) -> tuple[dict[int, Stamp | None], int]:
