@@ -23,7 +23,8 @@ from vs_cvrs.training.transports import straight_through_round
 
 ANY_OPTIONS = {"space_width": 8, "space_down_blocks": "", "space_up_blocks": "h"}
 ANY_OPTIONS |= {"path_width": 8, "path_cells": 1}
-PARAMETERS = {"lite": 0.707e6, "lite-any": 2.64e6, "base": 11.7e6, "mix": 17.4e6}
+PARAMETERS = {"lite": 0.707e6, "lite-any": 2.64e6, "robust": 0.835e6}
+PARAMETERS |= {"base": 11.7e6, "mix": 17.4e6}
 
 TRAIN = ROOT / "scripts" / "train.py"
 

@@ -230,6 +230,13 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
                 f"the clip's {side} must be a multiple of {SIZE_MULTIPLE}, got {size}; "
                 f"nearest: {below} and {above}"
             )
+    bits = upsample_bits(clip, given, stated)
+    ratio, high_rate = upsample_rate(clip, given, stated)
+    width, height, scale = upsample_size(clip, given, stated)
+    session = open_model(given, ratio, scale, stated)
+    timeline = timeline_of(given, session, ratio, stated)
+    phase = phase_of(given, timeline, stated)
+    length = length_of(given, timeline, clip.frames, phase, stated)
     asked = (given.factor(), given.rate(), given.scale())
     sides = (given.number(side, 1, MAX_SIDE) for side in ("width", "height"))
     if stated is None and not any((*asked, *sides)):
@@ -237,14 +244,7 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
             "nothing tells what is to be restored: the clip's first frames have no CVRS "
             "properties, stamps or marks, and neither a rate or a factor nor a size is given"
         )
-    bits = upsample_bits(clip, given, stated)
-    ratio, high_rate = upsample_rate(clip, given, stated)
-    width, height, scale = upsample_size(clip, given, stated)
-    session = open_model(given, ratio, scale, stated)
-    timeline = timeline_of(given, session, ratio, stated)
     check_model(session, ratio, (clip.width, clip.height), (width, height))
-    phase = phase_of(given, timeline, stated)
-    length = length_of(given, timeline, clip.frames, phase, stated)
     source = frame_type(clip)
     output = FrameType(source.dtype, clip.bits, height, width)
     stamped = stamps and (stamp.fits(clip.width, clip.height) if stated is None else stated.stamped)
