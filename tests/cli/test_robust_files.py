@@ -77,6 +77,24 @@ def test_a_file_that_was_encoded_again_tells_itself(
     assert frames_and_rate(restored) == (60, 29.97)
 
 
+def test_the_bundled_model_needs_no_options(tmp_path: Path) -> None:
+    film, low, again, restored = (
+        tmp_path / name for name in ("film.mkv", "low.mkv", "again.mp4", "restored.mkv")
+    )
+    # Large flat parts, as testsrc2 has, lose the mark where they are encoded twice.
+    pictures = "mandelbrot=size=256x144:rate=30000/1001:start_scale=0.5"
+    commands.ffmpeg("-f", "lavfi", "-i", pictures, "-t", 2, "-c:v", "ffv1", film)
+    commands.run("encode", film, low, "--robust")
+    commands.ffmpeg(
+        *("-i", low, "-map_metadata", -1, "-an", "-c:v", "libx264", "-crf", 20),
+        *("-pix_fmt", "yuv420p", again),
+    )
+    for file in (low, again):
+        assert "robust" in commands.run("info", file, code=7).stdout
+        commands.run("decode", file, restored, "--overwrite")
+        assert frames_and_rate(restored) == (60, 29.97)
+
+
 def test_marks_of_another_model_are_named(
     sent: Path, save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
