@@ -251,8 +251,7 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
 
 def decode(source: Path, output: Path, options: DecodeOptions) -> None:
     """Restore the video that ``encode`` was given."""
-    if output.suffix.lower() not in {".mkv", ".mp4", ".mov"}:
-        raise CliError(f"OUT must be a .mkv, .mp4 or .mov file, got {output.name}")
+    _check_ending(output)
     if options.codec == "ffv1" and output.suffix.lower() != ".mkv":
         raise CliError(f"ffv1 goes into .mkv files only, got {output.name}")
     parse_preset(options.preset, options.codec)
@@ -380,8 +379,7 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
 
 def _robust(options: EncodeOptions, output: Path) -> EncodeOptions:
     """The options for a file that is encoded with loss."""
-    if output.suffix.lower() not in {".mkv", ".mp4", ".mov"}:
-        raise CliError(f"OUT must be a .mkv, .mp4 or .mov file, got {output.name}")
+    _check_ending(output)
     for given, option in (
         (options.min_psnr is not None, "--min-psnr"),
         (options.headroom is not None, "--headroom"),
@@ -393,6 +391,12 @@ def _robust(options: EncodeOptions, output: Path) -> EncodeOptions:
             raise CliError(f"{option} is for files without loss, not for --robust")
     model = "robust" if options.model == "auto" else options.model
     return replace(options, model=model, check=False, bits=str(DEPTHS[0]))
+
+
+def _check_ending(output: Path) -> None:
+    """Raise CliError for a file that ordinary video is not written to."""
+    if output.suffix.lower() not in {".mkv", ".mp4", ".mov"}:
+        raise CliError(f"OUT must be a .mkv, .mp4 or .mov file, got {output.name}")
 
 
 def not_kept(lost: Sequence[str]) -> str:

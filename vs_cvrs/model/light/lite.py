@@ -11,15 +11,13 @@ Feature tensors are (batch * low-rate frames, channels, height, width), channels
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vs_cvrs.model.base import Size
-from vs_cvrs.model.light.base import ImsmModel
+from vs_cvrs.model.light.base import HalfRateModel, ImsmModel
 from vs_cvrs.model.light.blocks import Trunk
 from vs_cvrs.model.light.folding import fold, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
@@ -31,7 +29,7 @@ __all__ = [
 ]
 
 
-class LiteModel(ImsmModel):
+class LiteModel(ImsmModel, HalfRateModel):
     """Time 2x, space 1x, see the module's docstring.
 
     The low-rate size is the high-rate one rounded up to multiples of 4; `downsample` repeats edge
@@ -51,9 +49,6 @@ class LiteModel(ImsmModel):
 
     architecture: ClassVar[str] = "lite"
     takes_bfloat16: ClassVar[bool] = True
-    time_factor = Fraction(2)
-    space_factor = Fraction(1)
-    group_length = 4
 
     def __init__(
         self,
@@ -86,18 +81,10 @@ class LiteModel(ImsmModel):
             self.up.skip.weight.copy_(torch.eye(12).repeat(2, 1)[..., None, None])
         self._store_channels_last()
 
-    def pads(self, high: tuple[int, int], low: tuple[int, int]) -> bool:
-        return True
-
     def downsample(self, high: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to the latent (B, 3, ceil(T/2), H and W rounded up to multiples of 4)."""
-        b, _, t, h, w = high.shape
-        wanted = (-(-t // 2), *(-(-n // SIZE_MULTIPLE) * SIZE_MULTIPLE for n in (h, w)))
-        if size != wanted:
-            raise ValueError(f"a lite model makes {wanted} of {(t, h, w)}, not {size}")
-        padding = (0, size[2] - w, 0, size[1] - h, 0, 2 * size[0] - t)
-        if any(padding):
-            high = F.pad(high, padding, mode="replicate")
+        b = high.shape[0]
+        high = self._padded(high, size)
         return in_strips(
             lambda x: unfold(self.down(fold(x, 2, 2), b), b, 1, 2),
             high,
@@ -108,11 +95,8 @@ class LiteModel(ImsmModel):
 
     def upsample(self, latent: Tensor, size: Size) -> Tensor:
         """Latent (B, 3, t, h, w) to (B, 3, T, H, W), T up to 2t, H and W up to h and w."""
-        b, _, t, h, w = latent.shape
-        if not all(0 < n <= m for n, m in zip(size, (2 * t, h, w), strict=True)):
-            raise ValueError(
-                f"a lite model makes at most {(2 * t, h, w)} of {(t, h, w)}, not {size}"
-            )
+        b = latent.shape[0]
+        self._check_restored(latent, size)
         high = in_strips(
             lambda x: unfold(self.up(fold(x, 1, 2), b), b, 2, 2),
             latent,

@@ -136,13 +136,7 @@ class LiteAnyModel(ImsmModel):
         Raises:
             ValueError: its layers are not those of this model's time networks.
         """
-        mine, its = self.options, lite.options
-        for name in ("width", "down_blocks", "up_blocks", "cells", "hidden"):
-            if mine[name] != its[name]:
-                raise ValueError(
-                    f"a lite-any model with {name} {mine[name]!r} cannot begin as a lite model "
-                    f"with {name} {its[name]!r}"
-                )
+        self._check_layers(lite)
         self.imsm.load_state_dict(lite.imsm.state_dict())
         for net, trunk in ((self.time_down, lite.down), (self.time_up, lite.up)):
             net.body.blocks.load_state_dict(trunk.blocks.state_dict())

@@ -12,7 +12,6 @@ the next group where the receiver is given that too.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import Size
-from vs_cvrs.model.light.base import LightModel
+from vs_cvrs.model.light.base import HalfRateModel
 from vs_cvrs.model.light.blocks import Trunk
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
@@ -39,7 +38,7 @@ _DECODED = 2.0
 """Where the weighing of what is decoded against what is interpolated begins (sigmoid)."""
 
 
-class RobustModel(LightModel):
+class RobustModel(HalfRateModel):
     """Time 2x, space 1x, for encoders with loss; see the module's docstring.
 
     Args:
@@ -54,9 +53,6 @@ class RobustModel(LightModel):
     takes_bfloat16: ClassVar[bool] = True
     looks_ahead: ClassVar[int] = 1
     outlives_loss: ClassVar[bool] = True
-    time_factor = Fraction(2)
-    space_factor = Fraction(1)
-    group_length = 4
     blind: bool = False
 
     def __init__(
@@ -105,12 +101,7 @@ class RobustModel(LightModel):
         Raises:
             ValueError: its layers are not those of this model.
         """
-        for name in ("width", "down_blocks", "up_blocks", "cells", "hidden"):
-            if self.options[name] != lite.options[name]:
-                raise ValueError(
-                    f"a robust model with {name} {self.options[name]!r} cannot begin as a lite "
-                    f"model with {name} {lite.options[name]!r}"
-                )
+        self._check_layers(lite)
         self.imsm.load_state_dict(lite.imsm.state_dict())
         for mine, its in ((self.down, lite.down), (self.up, lite.up)):
             mine.blocks.load_state_dict(its.blocks.state_dict())
@@ -125,9 +116,6 @@ class RobustModel(LightModel):
     def imsm_parameters(self) -> list[nn.Parameter]:
         return list(self.imsm.parameters())
 
-    def pads(self, high: tuple[int, int], low: tuple[int, int]) -> bool:
-        return True
-
     def hides_in_time(self, high: int, low: int) -> bool:
         return False  # what comes back is not what was sent, and the receiver wants both
 
@@ -139,13 +127,8 @@ class RobustModel(LightModel):
 
     def downsample(self, high: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to (B, 3, ceil(T/2), H and W rounded up to multiples of 4)."""
-        b, _, t, h, w = high.shape
-        wanted = (-(-t // 2), *(-(-n // SIZE_MULTIPLE) * SIZE_MULTIPLE for n in (h, w)))
-        if size != wanted:
-            raise ValueError(f"a robust model makes {wanted} of {(t, h, w)}, not {size}")
-        padding = (0, size[2] - w, 0, size[1] - h, 0, 2 * size[0] - t)
-        if any(padding):
-            high = F.pad(high, padding, mode="replicate")
+        b = high.shape[0]
+        high = self._padded(high, size)
         shown = high[:, :, 0::2]
         before, after, motion = self._sides(shown)
         made = 0.5 * (moved(before, -motion) + moved(after, motion))
@@ -167,11 +150,8 @@ class RobustModel(LightModel):
 
     def upsample(self, low: Tensor, size: Size) -> Tensor:
         """Low-rate frames (B, 3, t, h, w) to (B, 3, T, H, W), T up to 2t, H and W up to h and w."""
-        b, _, t, h, w = low.shape
-        if not all(0 < n <= m for n, m in zip(size, (2 * t, h, w), strict=True)):
-            raise ValueError(
-                f"a robust model makes at most {(2 * t, h, w)} of {(t, h, w)}, not {size}"
-            )
+        b = low.shape[0]
+        self._check_restored(low, size)
         made = low if self.blind else self._interpolated(low)
         with torch.autocast(low.device.type, enabled=False):
             latent = in_strips(
