@@ -186,4 +186,9 @@ def test_what_the_sender_is_told_changes_what_it_sends() -> None:
         light = model.encode(x, (2, 16, 16))
         model.crf = 28.0
         heavy = model.encode(x, (2, 16, 16))
+        model.crf = 0.0
+        least = model.encode(x, (2, 16, 16))
+        model.crf = None
+        untold = model.encode(x, (2, 16, 16))
     assert not torch.equal(light, heavy)
+    assert not torch.equal(least, untold)

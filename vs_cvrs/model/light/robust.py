@@ -132,7 +132,7 @@ class RobustModel(HalfRateModel):
         shown = high[:, :, 0::2]
         before, after, motion = self._sides(shown)
         made = 0.5 * (moved(before, -motion) + moved(after, motion))
-        crf = ((self.crf or _MIDDLE_CRF) - _MIDDLE_CRF) / _CRF_SPAN
+        crf = 0.0 if self.crf is None else (self.crf - _MIDDLE_CRF) / _CRF_SPAN
         pair = fold(high, 2, 2)
         told = pair.new_full((pair.shape[0], 1, *pair.shape[2:]), crf)
         parts = torch.cat((pair, fold(as_clip(made, b), 1, 2), told), dim=1)
