@@ -114,7 +114,8 @@ class TransportConfig(_Strict):
             interpolate what strangers send.
         blind: share of batches in which a receiver that interpolates must do without, so that both
             ends learn to hide before they find that interpolation is easier.
-        rate: weight of how many more bits the frames take than the plain ones, as a share.
+        rate: weight of how many more bits the frames take than the plain ones, as a share; without
+            codecs, of bits without loss.
     """
 
     codecs: list[Literal["libx264", "libx265", "libsvtav1", "libvpx-vp9"]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import signal
 import time
@@ -31,7 +32,12 @@ from vs_cvrs.training.config import ConfigError, Stage, TrainingConfig
 from vs_cvrs.training.data import Batch, ClipDataset, load_footage
 from vs_cvrs.training.losses import charbonnier, low_rate_loss, restoration_loss
 from vs_cvrs.training.report import write_report
-from vs_cvrs.training.transports import bits, straight_through_round, transport
+from vs_cvrs.training.transports import (
+    bits,
+    lossless_bits,
+    straight_through_round,
+    transport,
+)
 from vs_cvrs.training.validation import validate, validate_through_x264
 
 __all__ = ["Trainer"]
@@ -96,9 +102,10 @@ def compute_losses(
     if not plain:
         loss = loss + fidelity
     if way.rate and not plain:
+        taken = functools.partial(bits, quantiser=crf) if way.codecs else lossless_bits
         with torch.no_grad():
-            without = bits(target, crf).clamp_min(_FEWEST_BITS)
-        loss = loss + way.rate * (bits(low, crf) / without - 1.0).mean()
+            without = taken(target).clamp_min(_FEWEST_BITS)
+        loss = loss + way.rate * (taken(low) / without - 1.0).mean()
     with torch.no_grad():
         parts = {
             "loss": float(loss),

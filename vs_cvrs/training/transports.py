@@ -7,7 +7,7 @@ orthonormal transform lets a gradient through on average. A proxy of the encoder
 values without one: block transforms of what changed since the frame before, and uniform
 quantisation with a dead zone (Guleryuz et al., arXiv 2402.05887, section 3).
 
-`bits` estimates what frames cost an encoder, for the training loss.
+`bits` and `lossless_bits` estimate what frames cost an encoder, for the training loss.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "bits",
     "encode_and_decode",
     "from_planes",
+    "lossless_bits",
     "quantise",
     "quantiser_step",
     "straight_through_round",
@@ -242,6 +243,36 @@ def bits(frames: Tensor, quantiser: float) -> Tensor:
         change = cost(luma[:, 1:] - luma[:, :-1])
         whole = torch.cat((whole[:, :1], torch.minimum(whole[:, 1:], change)), dim=1)
     pixels = luma.shape[1] * luma.shape[2] * luma.shape[3]
+    return whole.flatten(1).sum(dim=1) / pixels
+
+
+def lossless_bits(frames: Tensor) -> Tensor:
+    """An estimate of the bits that low-rate frames take without loss, per pixel; shape (batch,).
+
+    ``log2(1 + |e|)`` in levels of 8 bits, e being what is left of each colour after prediction:
+    from the pixels to the left and above as FFV1 and lossless JPEG (LOCO-I) predict, or from the
+    frame before; whichever takes less in each block of 8x8.
+
+    Args:
+        frames: (batch, 3, frames, height, width), RGB in 0..1; whole blocks are counted.
+    """
+    levels = 255.0 * frames
+
+    def cost(error: Tensor) -> Tensor:
+        each = torch.log2(1.0 + error.abs()).flatten(0, 2)[None]
+        sums = functional.avg_pool2d(each, _BLOCK) * _BLOCK**2
+        return sums.reshape(*error.shape[:3], *sums.shape[-2:])
+
+    left, above = levels[..., 1:, :-1], levels[..., :-1, 1:]
+    slope = left + above - levels[..., :-1, :-1]
+    # The median of the three.
+    least, most = torch.minimum(left, above), torch.maximum(left, above)
+    predicted = torch.maximum(torch.minimum(slope, most), least)
+    whole = cost(functional.pad(levels[..., 1:, 1:] - predicted, (1, 0, 1, 0)))
+    if levels.shape[2] > 1:
+        change = cost(levels[:, :, 1:] - levels[:, :, :-1])
+        whole = torch.cat((whole[:, :, :1], torch.minimum(whole[:, :, 1:], change)), dim=2)
+    pixels = levels.shape[2] * levels.shape[3] * levels.shape[4]
     return whole.flatten(1).sum(dim=1) / pixels
 
 
