@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def test_planes_are_ffmpegs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", CODECS)
 def test_real_encoders_give_frames_back(codec: str) -> None:
     planes = levels(moving())
+    scheduling = os.sched_getscheduler(0)
     scores = []
     for crf in (15, 40):
         made = transports.encode_and_decode(planes, codec, crf, CODECS[codec])
@@ -72,6 +74,7 @@ def test_real_encoders_give_frames_back(codec: str) -> None:
         scores.append(psnr(made, planes))
     assert scores[0] > scores[1] + 5
     assert scores[0] > 35
+    assert os.sched_getscheduler(0) == scheduling
 
 
 FOOTAGE = [DATA / "train" / name for name in ("bikes.mp4", "bbb480.mp4", "mdn_rabbit.mp4")]

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, NamedTuple, cast
 
@@ -286,6 +288,29 @@ def encode_and_decode(planes: Planes, codec: str, crf: float, preset: str) -> Pl
         crf: the encoder's constant rate factor.
         preset: the encoder's; for libvpx-vp9 its ``cpu-used``.
     """
+    with _own_scheduling():
+        return _encode_and_decode(planes, codec, crf, preset)
+
+
+@contextmanager
+def _own_scheduling() -> Iterator[None]:
+    """Let an encoder change nothing of how this thread is scheduled.
+
+    SVT-AV1, where it may (as root), makes the thread that calls it a real-time one (SCHED_FIFO 99)
+    and leaves it so: with every process that it starts from then on, it would keep all others
+    from the CPU.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+def _encode_and_decode(planes: Planes, codec: str, crf: float, preset: str) -> Planes:
     import av
 
     device, dtype = planes.luma.device, planes.luma.dtype
