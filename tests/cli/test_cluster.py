@@ -89,6 +89,19 @@ def test_three_workers_make_the_same_files(
     assert three.read_bytes() == one.read_bytes()
 
 
+def test_workers_keep_the_times_of_a_variable_rate(tiny_model: Path, tmp_path: Path) -> None:
+    phone = tmp_path / "phone.mkv"
+    times = ["-vf", "settb=1/1000,setpts='40*N+9*sin(1.7*N)'", "-fps_mode", "passthrough"]
+    commands.ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2", *times, phone)
+    words = ["--model", tiny_model, "--segment", 12]
+    lows, backs = ([tmp_path / f"{name}{n}.mkv" for n in (1, 2)] for name in ("low", "back"))
+    for command, source, (one, two) in (("encode", phone, lows), ("decode", lows[0], backs)):
+        commands.run(command, source, one, *words)
+        said = ended(commands.start(command, source, two, *words, "--workers", 2))
+        assert "at times of their own" in said
+        assert two.read_bytes() == one.read_bytes()
+
+
 def test_a_worker_is_killed_in_a_segment(job: list[object], alone: Path) -> None:
     process = commands.start(*job, "--workers", 3)
     commands.kill(farm.busy_worker(process.pid, 120))

@@ -296,6 +296,10 @@ def test_no_room_for_a_larger_file(
         (["decode", "IN", "out.avi"], "OUT must be a .mkv, .mp4 or .mov file"),
         (["decode", "IN", "out.mp4", "--codec", "ffv1"], "ffv1 goes into .mkv files only"),
         (["decode", "IN", "out.mkv"], "carries no hidden motion"),
+        (["decode", "missing.mkv", "out.mkv"], "missing.mkv is not a file"),
+        (["info", "missing.mkv"], "missing.mkv is not a file"),
+        (["compare", "IN", "IN", "--png", "out.foo"], "--png must end in .png, .jpg, .svg or"),
+        (["compare", "IN", "IN", "--png", "no/such/out.png"], "there is no folder"),
     ],
 )
 def test_errors_are_one_sentence(
@@ -323,11 +327,12 @@ def test_one_frame_is_a_frame(source: Path, tiny_model: Path, tmp_path: Path) ->
 def test_the_size_is_foretold(source: Path, tiny_model: Path, low: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
     said = commands.run("encode", source, out, "--model", tiny_model, "--segment", 16).stderr
-    told = re.search(r"will have about ([\d.]+) MB and audio, by its first 16 frames", said)
+    wanted = r"will have about ([\d.]+) kB beside audio and other tracks, by its first 16 frames"
+    told = re.search(wanted, said)
     assert told is not None, said
     silent = tmp_path / "silent.mkv"
     commands.ffmpeg("-i", low, "-an", "-c", "copy", silent)
-    assert float(told[1]) * 1e6 == pytest.approx(silent.stat().st_size, rel=0.25)
+    assert float(told[1]) * 1e3 == pytest.approx(silent.stat().st_size, rel=0.25)
 
 
 def test_quiet_only_when_asked(source: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -35,6 +35,12 @@ def test_resume_remembers_damaged_frames(low: Path, tiny_model: Path, tmp_path: 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other.mkv", "out.mkv"]
 
 
+def test_another_model_brings_nothing_back(low: Path, tmp_path: Path) -> None:
+    said = commands.run("decode", low, tmp_path / "out.mkv", "--model", "lite").stderr
+    assert "warning: 75 frames of groups that are not as they were sent" in said
+    assert "came back at" not in said
+
+
 def test_a_cut_file_is_told(low: Path, tiny_model: Path, tmp_path: Path) -> None:
     part = tmp_path / "part.mkv"
     commands.ffmpeg("-i", low, "-an", "-frames:v", 21, "-c", "copy", part)
@@ -110,6 +116,22 @@ def test_a_file_that_is_read_to_a_part_only(tiny_model: Path, tmp_path: Path) ->
     assert found
     assert 1 < float(found[1]) < 6
     assert not open_video(whole).remarks
+
+
+def test_a_part_of_a_file_that_states_no_track_s_length(tmp_path: Path) -> None:
+    whole, longer, part = (tmp_path / f"{name}.mkv" for name in ("whole", "longer", "part"))
+    pictures = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=8", "-c:v", "libx264"]
+    sound = ["-f", "lavfi", "-i", "sine=d=10", "-c:a", "flac", "-cluster_time_limit", 500]
+    commands.ffmpeg(*pictures, "-g", 25, whole)
+    commands.ffmpeg("-i", whole, *sound, "-c:v", "copy", longer)
+    for path in (whole, longer):
+        content = path.read_bytes()
+        assert content.count(b"DURATION") > 0
+        path.write_bytes(content.replace(b"DURATION", b"NOTATION"))
+        assert not open_video(path).remarks
+    part.write_bytes(longer.read_bytes()[: longer.stat().st_size * 60 // 100])
+    said = " ".join(open_video(part).remarks)
+    assert re.search(r"can be read up to [3-6]\.\d s of the 10\.0 s that it states", said), said
 
 
 def test_frames_that_are_missing_amid_a_file(tiny_model: Path, tmp_path: Path) -> None:

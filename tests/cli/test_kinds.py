@@ -9,13 +9,16 @@ import json
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import commands
 import pytest
+import vapoursynth as vs
 
+from vs_cvrs.cli import coding, places
 from vs_cvrs.cli.clips import Video, open_video
 from vs_cvrs.cli.streams import Stream, streams_of
 from vs_cvrs.cli.times import TABLE
@@ -316,6 +319,35 @@ def test_interlaced(flags: str, tiny_model: Path, tmp_path: Path) -> None:
     assert f"is interlaced ({order}, frame 0); make it progressive first" in said
     assert "--progressive takes its frames as they are" in said
     assert not out.exists()
+
+
+@pytest.mark.parametrize("begin", [0, 40])
+def test_one_interlaced_frame(
+    begin: int, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is met when it is encoded; what is tested is that the whole file is not read for it."""
+    source, out = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    commands.ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:d=8", "-c:v", "ffv1", source)
+
+    def open_mixed(*words: Any, **options: Any) -> Video:
+        video = open_video(*words, **options)
+        one = vs.core.std.SetFieldBased(video.clip[begin + 3], 2)
+        clip = video.clip[: begin + 3] + one + video.clip[begin + 4 :]
+        return replace(video, clip=clip)
+
+    def refuse(_: Any) -> None:
+        raise AssertionError("the whole file is read")
+
+    monkeypatch.setattr(coding, "open_video", open_mixed)
+    monkeypatch.setattr(places, "undecodable", refuse)
+    words = ["--model", tiny_model, "--segment", 8]
+    said = commands.run("encode", source, out, *words, code=1).stderr.strip().splitlines()[-1]
+    assert said.startswith(f"vs-cvrs encode: {source} is interlaced (frame {begin + 3}); make it")
+    assert said.endswith("--progressive takes its frames as they are")
+    words += ["--start", "3f"]
+    said = commands.run("encode", source, out, *words, "--overwrite", code=1).stderr
+    assert f"is interlaced (frame {begin + 3})" in said
+    commands.run("encode", source, out, *words, "--overwrite", "--progressive")
 
 
 @pytest.mark.parametrize("form", ["mkv", "ts"])

@@ -17,7 +17,7 @@ from vs_cvrs.cli.times import TABLE, attached_times, retiming
 from vs_cvrs.cli.timing import Timing, rate_text
 
 X264 = ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "8"]
-FRAMES, RATE = 75, Fraction(30000, 1001)
+FRAMES, RATE = 75, Fraction(30)
 
 PHONE = (
     "settb=1/90000,setpts='round((N/30+0.002*sin(1.7*N)"
@@ -201,6 +201,31 @@ def test_rounded_times_are_those_of_a_constant_rate() -> None:
     timing = Timing(jitter, Fraction(30))
     assert not timing.is_constant(timing.rate())
     assert timing.usual_rate() == 30
+
+
+DICE = np.random.default_rng(1)
+GRID = np.arange(300) / 30
+LEFT = DICE.uniform(size=300) > 0.15
+SHAKEN = np.sort(GRID + DICE.uniform(-0.008, 0.008, 300))
+
+
+@pytest.mark.parametrize(
+    ("rate", "times"),
+    [
+        ("30", np.cumsum(1 / DICE.uniform(28, 32, 300))),
+        ("30", np.sort(GRID + DICE.uniform(-0.01, 0.01, 300))),
+        ("30", GRID + 0.012 * np.sin(1.7 * np.arange(300))),
+        ("30", np.cumsum(np.abs(DICE.normal(1 / 30, 0.006, 300)))),
+        ("30", GRID[LEFT]),
+        ("30", SHAKEN[LEFT]),
+        ("30", np.concatenate([GRID[:200], GRID[200] + np.arange(100) / 24])),
+        ("12.3", np.arange(300) / 12.3 + DICE.uniform(-0.001, 0.001, 300)),
+    ],
+    ids=["28 to 32", "shaken", "waves", "strolling", "dropped", "both", "dark", "no usual rate"],
+)
+def test_the_rate_of_phones(rate: str, times: np.ndarray) -> None:
+    stated = Fraction(times.size) / Fraction(float(times[-1])).limit_denominator(1000)
+    assert rate_text(Timing(times, stated).usual_rate()) == rate
 
 
 def test_a_film_of_four_hours_can_be_retimed(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import vapoursynth as vs
 
 from vs_cvrs.cli.colours import BT709, UNSTATED, Colours
+from vs_cvrs.cli.extent import readable_end, stated_end
 from vs_cvrs.cli.running import NO_TEMPORARY_FILES, CliError, counted, temporary_folder
-from vs_cvrs.cli.streams import bestsource_path, streams_of
+from vs_cvrs.cli.streams import Stream, bestsource_path, streams_of
 from vs_cvrs.cli.times import Times
 from vs_cvrs.cli.timing import Timing, rate_text
 from vs_cvrs.cli.tracks import main_video
@@ -28,6 +29,7 @@ __all__ = [
     "each_frame",
     "first_frame",
     "frame_array",
+    "interlaced",
     "open_video",
     "source_form",
     "stated_matrix",
@@ -109,8 +111,6 @@ def open_video(
     Raises:
         CliError: the file cannot be read, or it gives its frames no times and no rate is given.
     """
-    if not path.is_file():
-        raise CliError(f"{path} is not a file")
     if not hasattr(core, "bs"):
         raise CliError("VapourSynth's BestSource is missing; pip install vapoursynth-bestsource")
     streams = streams_of(path)
@@ -158,8 +158,8 @@ def open_video(
         clip = _at(clip, constant_rate or Fraction(clip.fps) or _ANY_RATE)
     elif constant_rate is None:
         timing = Timing(times, Fraction(clip.fps))
-        stated = streams[track].duration
-        if stated is not None and timing.missing_behind(stated):
+        stated = None if any_times else _unread_end(path, streams[track], timing)
+        if stated is not None:
             remarks.append(
                 f"the frames of {path} can be read up to {times[-1]:.1f} s of the {stated:.1f} s "
                 "that it states (is it damaged?); what is there is taken"
@@ -181,6 +181,18 @@ def open_video(
         transparent=alpha or _is_transparent(properties),
         remarks=remarks,
     )
+
+
+def _unread_end(path: Path, stream: Stream, timing: Timing) -> float | None:
+    """The second up to which the file states frames that cannot be read; None where none are."""
+    stated = stream.duration
+    if stated is not None:
+        return stated if timing.missing_behind(stated) else None
+    stated = stated_end(path)
+    if stated is None or not timing.missing_behind(stated):
+        return None
+    # Or another track is longer than the frames.
+    return stated if timing.missing_behind(stated, readable_end(path)) else None
 
 
 def first_frame(clip: Any) -> Any:
@@ -233,6 +245,20 @@ def _rate_of(path: Path, timing: Timing, remarks: list[str]) -> tuple[Fraction, 
     return usual, times, False
 
 
+def interlaced(path: Path, where: str) -> CliError:
+    """The error for interlaced video.
+
+    Args:
+        path: the file.
+        where: which frame it was seen at, and how.
+    """
+    return CliError(
+        f"{path} is interlaced ({where}); make it progressive first, for example: "
+        "ffmpeg -i IN -vf bwdif -c:v ffv1 -c:a copy progressive.mkv; --progressive takes its "
+        "frames as they are"
+    )
+
+
 def check_progressive(path: Path, clip: Any) -> None:
     """Raise CliError for interlaced video, as frames spread over it say.
 
@@ -247,11 +273,7 @@ def check_progressive(path: Path, clip: Any) -> None:
             continue
         order = _FIELD_ORDERS.get(int(properties.get("_FieldBased", 0)))
         if order is not None:
-            raise CliError(
-                f"{path} is interlaced ({order}, frame {n}); make it progressive first, for "
-                "example: ffmpeg -i IN -vf bwdif -c:v ffv1 -c:a copy progressive.mkv; "
-                "--progressive takes its frames as they are"
-            )
+            raise interlaced(path, f"{order}, frame {n}")
 
 
 def to_rgb24(clip: Any, unstated: int | None = None) -> tuple[Any, str]:

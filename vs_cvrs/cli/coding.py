@@ -43,7 +43,7 @@ from vs_cvrs.cli.options import parse_factor, parse_frame, parse_preset, parse_r
 from vs_cvrs.cli.places import Place, place_of
 from vs_cvrs.cli.quality import Quality, say_what_comes_back, stamps_of
 from vs_cvrs.cli.recipes import Recipe
-from vs_cvrs.cli.running import CliError, counted, say
+from vs_cvrs.cli.running import CliError, counted, say, size_text
 from vs_cvrs.cli.segments import Encoding, group_begins, plan_segments
 from vs_cvrs.cli.tags import Tags, read_tags
 from vs_cvrs.cli.times import Clock, check_retiming, constant_clock, table_clock
@@ -234,16 +234,11 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
         segment=segment,
         times=times,
     )
-    try:
-        place.run(job, low, video, first.checksum, "encoding", options.resume, options.overwrite)
-    except vs.Error as error:
-        if "is interlaced" not in str(error):
-            raise
-        raise CliError(f"{error}; --progressive takes frames as they are") from error
+    place.run(job, low, video, first.checksum, "encoding", options.resume, options.overwrite)
     say(
         f"{output}: {counted(low.num_frames)} {_at_rate(low.fps, video.constant)}, "
         f"{low.width}x{low.height}, made of {end - begin} {_at_rate(rate, video.constant)} "
-        f"with model {tags.model}; {output.stat().st_size / 1e6:.1f} MB"
+        f"with model {tags.model}; {size_text(output.stat().st_size)}"
     )
     if options.check:
         say_what_comes_back(output, shown_at, begin, options.min_psnr)
@@ -365,10 +360,10 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
         )
     say(
         f"{output}: {counted(length)} {_at_rate(restored.fps, times is None)}, "
-        f"{restored.width}x{restored.height}; {output.stat().st_size / 1e6:.1f} MB"
+        f"{restored.width}x{restored.height}; {size_text(output.stat().st_size)}"
     )
     quality = Quality.of(stamps_of(low, found.group_length))
-    if quality is not None:
+    if quality is not None and damaged < length:
         clock = constant_clock(found.rate) if times is None else table_clock(times)
         exact = options.lossless or options.codec == "ffv1"
         say(

@@ -46,6 +46,7 @@ def compare(first: Path, second: Path, png: Path | None, constant_rate: str | No
     if png is not None:
         for path in (first, second):
             check_not_source(path, png, "--png")
+        _check_picture(png)
     rate = None if constant_rate is None else parse_rate(constant_rate, "--constant-rate")
     videos = (open_video(first, rate), open_video(second, any_times=True))
     clips = [to_rgb24(video.clip)[0] for video in videos]
@@ -110,12 +111,22 @@ def _table(result: Comparison, title: str) -> Table:
     return table
 
 
-def _draw(result: Comparison, clips: list[Any], names: list[str], path: Path) -> None:
-    """Curves over time, and the worst frames of both files side by side."""
+def _check_picture(path: Path) -> None:
+    """Raise CliError for a picture that cannot be drawn, before all frames are read."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise CliError("--png needs matplotlib; pip install matplotlib") from error
+    if path.suffix[1:].lower() not in Figure().canvas.get_supported_filetypes():
+        raise CliError(f"--png must end in .png, .jpg, .svg or .pdf, got {path.name}")
+    if not path.parent.is_dir():
+        raise CliError(f"there is no folder {path.parent}")
+
+
+def _draw(result: Comparison, clips: list[Any], names: list[str], path: Path) -> None:
+    """Curves over time, and the worst frames of both files side by side."""
+    from matplotlib.figure import Figure
+
     worst = result.worst()
     figure = Figure(figsize=(11, 3 + 2.6 * len(worst)), layout="constrained")
     grid = figure.add_gridspec(1 + len(worst), 3)

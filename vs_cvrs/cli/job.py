@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from vs_cvrs.cli.folder import JobFolder, check_output, saying_why
 from vs_cvrs.cli.joining import Beside, join
 from vs_cvrs.cli.recipes import Recipe
-from vs_cvrs.cli.running import at_interrupt, counted, say
+from vs_cvrs.cli.running import at_interrupt, counted, say, size_text
 from vs_cvrs.cli.segments import Encoding, Segment
 from vs_cvrs.cli.times import Times
 from vs_cvrs.programs.system import sync
@@ -145,5 +145,6 @@ class _Forecast:
             return
         self._said = True
         job, frames = self._job, self._job.segments[0].frames
-        size = self._first.stat().st_size * job.frames / frames / 1e6
-        say(f"{job.output} will have about {size:.3g} MB and audio, by its first {counted(frames)}")
+        size = size_text(self._first.stat().st_size * job.frames / frames)
+        beside = " beside audio and other tracks" if job.beside.tracks else ""
+        say(f"{job.output} will have about {size}{beside}, by its first {counted(frames)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,13 +23,13 @@ from rich.progress import (
 from rich.text import Text
 
 from vs_cvrs.checkpoints import zoo
-from vs_cvrs.cli.clips import Video, undecodable
+from vs_cvrs.cli.clips import Video, interlaced, undecodable
 from vs_cvrs.cli.cluster.where import Where
 from vs_cvrs.cli.folder import JobFolder
 from vs_cvrs.cli.job import Job
 from vs_cvrs.cli.local import Local
 from vs_cvrs.cli.recipes import Recipe
-from vs_cvrs.cli.running import console, counted, say, temporary_folder
+from vs_cvrs.cli.running import CliError, console, counted, say, temporary_folder
 
 __all__ = ["Place", "place_of"]
 
@@ -57,7 +58,8 @@ class Place:
         clip = self.clip(recipe, video)
         try:
             return recipe, clip, clip.get_frame(0)
-        except vs.Error:
+        except vs.Error as error:
+            _check_fields(error, recipe)
             recipe = _mended(recipe, video, command)
         clip = self.clip(recipe, video)
         return recipe, clip, clip.get_frame(0)
@@ -91,7 +93,10 @@ class Place:
         """
         try:
             return self._run(job, clip, checksum, title, resume, overwrite)
-        except vs.Error:
+        except (vs.Error, CliError) as error:
+            _check_fields(error, job.recipe)
+            if isinstance(error, CliError):
+                raise
             recipe = _mended(job.recipe, video, job.identity["command"])
         mended = replace(job, recipe=recipe)
         return self._run(mended, recipe.clip(video), checksum, title, True, overwrite)
@@ -138,6 +143,17 @@ class Place:
         arguments = job.recipe.arguments | {"model": model}
         job = replace(job, recipe=replace(job.recipe, arguments=arguments))
         return job.run(Cluster(self.where, self.index, checksum, note), resume, overwrite, done)
+
+
+def _check_fields(error: Exception, recipe: Recipe) -> None:
+    """Raise CliError for what Downsample says of an interlaced frame, here or at a worker.
+
+    Frames spread over the file were looked at before; to look at all would be to decode it twice.
+    """
+    found = re.search(r"frame (\d+) of the clip is interlaced", str(error))
+    if found:
+        begin = recipe.part[0] if recipe.part else 0
+        raise interlaced(recipe.source, f"frame {begin + int(found[1])}") from error
 
 
 def _mended(recipe: Recipe, video: Video, command: str) -> Recipe:

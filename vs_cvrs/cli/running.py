@@ -27,6 +27,7 @@ __all__ = [
     "counted",
     "interruptible",
     "say",
+    "size_text",
     "temporary_folder",
 ]
 
@@ -37,6 +38,14 @@ console = Console(stderr=True, highlight=False)
 def say(text: str) -> None:
     """Print a remark on one line, however long."""
     console.print(text, soft_wrap=True, markup=False)
+
+
+def size_text(size: float) -> str:
+    """A number of bytes as people write it, in decimal units: 3.4 MB."""
+    thousands = 1 + (size >= 999_500) + (size >= 999_500_000)
+    unit = ("kB", "MB", "GB")[thousands - 1]
+    size /= 1000**thousands
+    return f"{size:.1f} {unit}" if size < 99.95 else f"{size:.0f} {unit}"
 
 
 def counted(frames: int) -> str:

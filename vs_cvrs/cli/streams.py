@@ -12,7 +12,7 @@ import vapoursynth as vs
 
 from vs_cvrs.cli.running import CliError
 
-__all__ = ["Stream", "bestsource_path", "metadata_of", "streams_of"]
+__all__ = ["Stream", "bestsource_path", "check_file", "metadata_of", "streams_of"]
 
 _COVER = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
 
@@ -50,12 +50,19 @@ def bestsource_path(path: Path) -> bytes:
     return os.fsencode(path.absolute())
 
 
+def check_file(path: Path) -> None:
+    """Raise CliError for what is not a file."""
+    if not path.is_file():
+        raise CliError(f"{path} is not a file")
+
+
 def streams_of(path: Path) -> list[Stream]:
     """The streams of a file, in its order.
 
     Raises:
-        CliError: the file cannot be read.
+        CliError: there is no such file, or it cannot be read.
     """
+    check_file(path)
     name = bestsource_path(path)
     try:
         found = vs.core.bs.TrackInfo(name)

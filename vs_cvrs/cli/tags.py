@@ -12,6 +12,7 @@ from vs_cvrs.carrier.lossless import DEPTHS
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.cli.colours import Colours
 from vs_cvrs.cli.running import CliError
+from vs_cvrs.cli.streams import check_file
 from vs_cvrs.programs.ffmpeg import file_url, find_ffmpeg
 
 __all__ = ["TAGS_VERSION", "Tags", "ffmetadata", "read_tags"]
@@ -115,9 +116,10 @@ def ffmetadata(path: Path) -> str:
     """What ffmpeg writes of a file's metadata and chapters.
 
     Raises:
-        CliError: ffmpeg cannot read the file.
+        CliError: there is no such file, or ffmpeg cannot read it.
         FileNotFoundError: there is no ffmpeg.
     """
+    check_file(path)
     done = subprocess.run(
         [find_ffmpeg(), "-v", "error", "-nostdin", "-i", file_url(path), "-f", "ffmetadata", "-"],
         capture_output=True,

@@ -13,6 +13,10 @@ __all__ = ["Timing", "rate_text"]
 _ROUNDING = 0.00101  # seconds: two times, each rounded to a millisecond
 _JITTER = 0.25  # of a step: what cameras do is less, and a dropped frame is more
 _UNREAD = 0.5  # seconds that a file may state too much
+_STEADY = 0.05  # of a step: frames that jitter by more are on no simple grid of their own
+_SPAN = 128  # frames: for longer, steps that vary by themselves keep no beat
+_BEAT = 0.4  # of 1: what frames have that are off their beat by a third of a step
+_WIDE = 1.25  # how far the beat is looked for: less than any multiple of it
 _SLOWEST = Fraction(1, 1000)
 _NEAR = 0.0025  # of a rate: what the mean of rounded steps is off by, and more
 _BROKEN_END = 16  # frames: as far as a frame can wait for others that are cut off
@@ -51,7 +55,10 @@ class Timing:
         return mean if mean > 0 and self.is_constant(mean) else self.stated
 
     def usual_rate(self) -> Fraction:
-        """The rate that most frames have: a simple one that is near, or else three decimals."""
+        """The rate that most frames have: a simple one that is near, or else three decimals.
+
+        Of frames that jitter it is a whole number.
+        """
         steps = np.diff(self.times)
         steps = steps[steps > 0]
         if steps.size == 0:
@@ -59,11 +66,30 @@ class Timing:
         median = float(np.quantile(steps, 0.5, method="lower"))
         usual = steps[np.abs(steps - median) <= max(2 * _ROUNDING, _JITTER * median)]
         mean = 1 / float(usual.mean())
+        if usual.std() > max(_ROUNDING / 2, _STEADY * usual.mean()):
+            return self._beat(mean)
         simple = [unit * round(Fraction(mean) / unit) for unit in _UNITS]
         best = min(simple, key=lambda rate: abs(float(rate) - mean))
         if abs(float(best) - mean) <= _NEAR * mean:
             return best
         return max(Fraction(round(1000 * mean), 1000), _SLOWEST)
+
+    def _beat(self, near: float) -> Fraction:
+        """The whole rate in whose beat most frames come, or else the one that is nearest.
+
+        Steps alone mislead here: where frames are dropped as well, the short ones of those that are
+        left are of the usual length more often than the long ones.
+        """
+        rates = np.arange(max(1.0, np.ceil(near / _WIDE)), np.floor(near * _WIDE) + 1)
+        power = np.zeros(rates.size)
+        most = 0
+        for begin in range(0, self.times.size, _SPAN):
+            part = self.times[begin : begin + _SPAN]
+            power += np.abs(np.exp(2j * np.pi * np.outer(rates, part)).sum(axis=1)) ** 2
+            most += part.size**2
+        if rates.size and power.max() >= _BEAT**2 * most:
+            return Fraction(int(rates[power.argmax()]))
+        return Fraction(round(near)) or Fraction(near).limit_denominator(1000)
 
     def is_constant(self, rate: Fraction) -> bool:
         """Whether every frame is in its place, but for the rounding of times."""
@@ -84,10 +110,15 @@ class Timing:
         missing = int(np.round(steps[gaps] - 1).sum())
         return missing if 0 < missing <= _BROKEN_END else 0
 
-    def missing_behind(self, stated: float) -> bool:
-        """Whether the file states that its frames go on for longer, in seconds on their axis."""
+    def missing_behind(self, stated: float, read: float = 0.0) -> bool:
+        """Whether the file states that its frames go on for longer.
+
+        Args:
+            stated: up to when, in seconds on the frames' axis.
+            read: when the last packet of another track is, likewise.
+        """
         longest = float(np.diff(self.times).max(initial=0.0))
-        return stated > float(self.times[-1]) + longest + _UNREAD
+        return stated > max(float(self.times[-1]), read) + longest + _UNREAD
 
     def range_text(self) -> str:
         """The shortest and the longest that a frame lasts."""

@@ -70,6 +70,10 @@ class Tracks:
     attachments: int = 0
     lost: tuple[str, ...] = ()
 
+    def __bool__(self) -> bool:
+        """Whether any is copied."""
+        return "-map" in self.words or bool(self.covers)
+
 
 def main_video(streams: Sequence[Stream]) -> int | None:
     """The first track of pictures that move; None where there is none of pictures."""

@@ -133,7 +133,7 @@ def software() -> dict[str, str]:
         "vs-cvrs": __version__,
         "carrier version": str(STAMP_VERSION),
         "PyTorch": torch.__version__,
-        "VapourSynth": str(core.version_number()),
+        "VapourSynth": str(core.core_version),
         "ffmpeg": " ".join(said.split()[:3]),
     }
     for plugin in core.plugins():
