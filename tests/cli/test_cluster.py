@@ -92,6 +92,7 @@ def test_three_workers_make_the_same_files(
 def test_workers_keep_the_times_of_a_variable_rate(tiny_model: Path, tmp_path: Path) -> None:
     phone = tmp_path / "phone.mkv"
     times = ["-vf", "settb=1/1000,setpts='40*N+9*sin(1.7*N)'", "-fps_mode", "passthrough"]
+    times += ["-enc_time_base", "1/1000"]
     commands.ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2", *times, phone)
     words = ["--model", tiny_model, "--segment", 12]
     lows, backs = ([tmp_path / f"{name}{n}.mkv" for n in (1, 2)] for name in ("low", "back"))

@@ -73,7 +73,6 @@ SRT = "1\n00:00:00,000 --> 00:00:00,300\nhello\n"
 CHAPTERS = ";FFMETADATA1\n"
 for _n, _name in enumerate(("Start", "Ende")):
     CHAPTERS += f"[CHAPTER]\nTIMEBASE=1/10\nSTART={2 * _n}\nEND={2 * _n + 2}\ntitle={_name}\n"
-METADATA = ["-i", "chapters.txt", "-map", "0", "-map_metadata", "1", "-map_chapters", "1"]
 
 KINDS: dict[str, Kind] = {
     "HDR10": Kind(
@@ -179,6 +178,14 @@ KINDS: dict[str, Kind] = {
         ],
         unsaid=["not kept"],
         files={"words.srt": SRT},
+    ),
+    "two audio tracks and chapters": Kind(
+        [
+            *(*PICTURES, *SOUND, "-i", "chapters.txt", "-map_chapters", "2", *X264),
+            *("-map", "0", "-map", "1", "-map", "1", "-c:a", "flac"),
+        ],
+        unsaid=["not kept"],
+        files={"chapters.txt": CHAPTERS},
     ),
     "5.1": Kind([*PICTURES, *SOUND, "-ac", "6", "-c:a", "aac", *X264], unsaid=["not kept"]),
     "awkward name": Kind([*PICTURES, *SOUND, *X264], name="-a:b#c?d %03d'\"\\\n.mkv"),

@@ -45,6 +45,9 @@ def test_a_quick_run_measures_everything(tmp_path: Path, vapoursynth_env: dict[s
         assert 0.0 < row["convolutions"] < 1.0
         assert 0.0 < row["of_peak_overall"] < row["of_peak"]
     assert results["pipeline"][0]["share"] > 0.0
+    assert {row["model"] for row in results["checks"]} == {"lite", "lite-any"}
+    for row in results["checks"]:
+        assert 0.0 < row["plain_seconds"] < row["checked_seconds"]
     assert set(results["sampler"]) == {"1x", "2x"}
     assert "Upsample fps" in done.stdout
     assert "took" in done.stdout
