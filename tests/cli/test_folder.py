@@ -10,6 +10,8 @@ from pathlib import Path
 import commands
 import pytest
 
+from vs_cvrs.cli.folder import saying_why
+
 LINKS: dict[str, Callable[[Path, Path], object]] = {
     "the same path": lambda target, link: None,
     "a symbolic link": lambda target, link: link.symlink_to(target),
@@ -124,6 +126,12 @@ def test_what_is_in_the_way(
     assert wanted in said
     assert "Errno" not in said
     assert "make room" not in said
+
+
+def test_a_lost_connection_is_not_laid_to_the_disk(tmp_path: Path) -> None:
+    """Dask's errors of that kind are OSErrors without a number."""
+    with pytest.raises(OSError, match="in closing"), saying_why(tmp_path):
+        raise OSError("in closing")
 
 
 def test_a_folder_that_cannot_be_made(source: Path, tiny_model: Path) -> None:

@@ -227,11 +227,13 @@ def saying_why(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # a lost connection, for one: the disk has nothing to do with it
+            raise
         if not folder.is_dir():
             gone = f"{folder} has gone; where it comes back, --resume goes on from it"
             raise CliError(gone) from error
         why = f"cannot write to {folder}: {error.strerror or error}"
-        if error.errno not in _FULL and error.errno is not None:
+        if error.errno not in _FULL:
             raise CliError(why) from error
         free = shutil.disk_usage(folder).free / 2**20
         raise CliError(f"{why} ({free:.0f} MiB free); make room, then --resume goes on") from error

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client, Future
+from distributed.comm import CommClosedError
 
 from vs_cvrs.cli.cluster import machines, worker
 from vs_cvrs.cli.cluster.members import Kind, chosen_kind, difference, pinned_kind
@@ -139,6 +140,12 @@ class _Run:
 
     def run(self) -> None:
         """Until no segment is missing. Raises CliError."""
+        try:
+            self._run()
+        except CommClosedError as error:
+            raise self._gone() from error
+
+    def _run(self) -> None:
         self._client.subscribe_topic(self._work.ticket, lambda event: self._events.put(event[1]))
         looked = 0.0
         while self._left:
