@@ -124,6 +124,19 @@ def test_a_script_that_does_not_use_the_plugin_does_not_pay_for_it(
     assert min(seconds) < 0.05
 
 
+def test_the_first_frame_does_not_wait_for_what_it_does_not_need(
+    run_python: Callable[[str], str],
+) -> None:
+    """PyTorch's compiler and what it brings take as long to import as all the rest."""
+    said = run_python(
+        f"{ROUND_TRIP}\nimport sys\n"
+        "core.cvrs.Downsample(low, fps=10, model='lite-any').get_frame(0)\n"
+        "core.cvrs.Downsample(clip_of(pictures(8)), fps=15, model='robust')\n"
+        "print(*({'torch._dynamo', 'torch._inductor', 'sympy', 'triton'} & set(sys.modules)))"
+    )
+    assert not said.split()
+
+
 def test_the_sources_are_whole_and_packed_alike_twice(tmp_path: Path) -> None:
     pack = "import sys; from scikit_build_core.build import build_sdist; build_sdist(sys.argv[1])"
     files = subprocess.run(

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from vs_cvrs.checkpoints.authors_layout import read_folder
 from vs_cvrs.checkpoints.untrusted import (
@@ -47,6 +48,9 @@ __all__ = ["FORMAT_VERSION", "CheckpointError", "LoadedModel", "load", "save"]
 FORMAT_VERSION = "1"
 
 _FORMAT = "vs-cvrs"
+_DRAWING = ("kaiming_uniform_", "normal_", "uniform_")
+_MAKING = (torch.empty, torch.zeros, torch.ones)
+_SMALL = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -147,12 +151,42 @@ def checksum(model: CvrsModel) -> str:
     return digest.hexdigest()[:16]
 
 
+class _Undrawn(TorchFunctionMode):
+    """Layers do not draw the weights that a file's replace; that takes time, and random numbers.
+
+    Args:
+        hollow: weights have shapes but no memory, whatever size they are. Unlike under
+            ``torch.device("meta")``, small constants have theirs: with these, PyTorch would import
+            its compiler, which takes longer than all the rest of loading.
+    """
+
+    def __init__(self, hollow: bool = False) -> None:
+        super().__init__()
+        self.hollow = hollow
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in _DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        if self.hollow and func in _MAKING:
+            made = func(*args, **{**kwargs, "device": "meta"})
+            if func is torch.empty or made.numel() > _SMALL:
+                return made
+        return func(*args, **kwargs)
+
+
 def _assemble(
     path: Path, architecture: str, options: dict[str, Any], tensors: dict[str, Tensor]
 ) -> CvrsModel:
     try:
         # First without memory: the options may ask for more of it than the file has weights.
-        with torch.device("meta"):
+        with _Undrawn(hollow=True):
             expected = build(architecture, options).state_dict()
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise CheckpointError(path, f"does not describe a model: {error}") from error
@@ -168,7 +202,7 @@ def _assemble(
                 f"got {tuple(tensors[name].shape)}",
             )
     check_weights(path, tensors)
-    with torch.random.fork_rng(devices=[]):
+    with _Undrawn():
         model = build(architecture, options)
     model.load_state_dict(tensors)
     return model.eval()
