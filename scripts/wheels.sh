@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # An sdist and the wheels of every platform that can be built here, into dist/, without Docker:
-# scripts/wheels.sh [linux] [windows] [macos]; without a word all of them. "try" tries what is there.
+# scripts/wheels.sh [linux] [windows] [macos]; without a word all of them. Wheels for Linux and Windows are
+# tried (scripts/cross/try_wheels.sh); "try" alone tries what is in dist/.
 #
 # zig, from PyPI, is the compiler for Linux and macOS: it brings old versions of glibc, and the headers of
 # macOS. Its C++ library is compiled once for each target (minutes) and kept in build/wheels, as are the
-# tools. Windows is MinGW-w64's. Wheels are made for every CPython from 3.12 on that is found.
+# tools. Windows is MinGW-w64's. Wheels are made for every CPython from 3.12 on that is found; 3.14 comes
+# from Debian's packages where it is not installed and apt is there.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 work=$root/build/wheels
+. "$root/scripts/cross/try_wheels.sh"
 export ZIG_GLOBAL_CACHE_DIR=${ZIG_GLOBAL_CACHE_DIR:-$work/zig}
 # The same sources give the same bytes: files get the time of the last commit.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1700000000)}
@@ -38,7 +41,25 @@ if pathlib.Path(sysconfig.get_path("include"), "Python.h").exists():
     print("%d.%d" % sys.version_info[:2], pathlib.Path(sys.executable).resolve())
 PYTHON
         fi
-    done < <(candidates) | sort -u -k1,1 -V | cut -d' ' -f2
+    done < <(candidates; printf '%s\n' "$work/debian-$(uname -m)-3.14/bin/python3.14") |
+        sort -u -k1,1 -V | cut -d' ' -f2
+}
+
+# debian MACHINE VERSION: prints the path of a CPython of Debian's for that machine, unpacked on demand;
+# nothing where it is not to be had.
+debian() {
+    local folder=$work/debian-$1-$2 suite architecture
+    case $2 in
+    3.13) suite=trixie ;;
+    3.14) suite=forky ;;
+    *) return 0 ;;
+    esac
+    architecture=${1/x86_64/amd64}
+    if ! [ -x "$folder/bin/python$2" ]; then
+        rm -rf "$folder"
+        "$root/scripts/cross/debian_python.sh" "${architecture/aarch64/arm64}" "$suite" "$2" "$folder" || return 0
+    fi
+    printf '%s\n' "$folder/bin/python$2"
 }
 
 make_sdist() {
@@ -140,84 +161,6 @@ macos() {
     done
 }
 
-# A wheel for this machine in a new environment, with no compiler on PATH: a round trip through vspipe.
-# PyTorch and the rest come from .venv by hard links where it is there, else from PyPI (5 GB).
-try_linux() {
-    local donor=$root/.venv/bin/python fresh=$work/fresh site
-    echo "== the wheel in a new environment"
-    [ -x "$donor" ] || donor=$(find_python)
-    rm -rf "$fresh"
-    "$donor" -c 'import sys, venv; venv.create(sys.argv[1], with_pip=True)' "$fresh"
-    site=$("$fresh/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    if [ "$donor" = "$root/.venv/bin/python" ]; then
-        rm -rf "${site:?}"/*
-        cp -al "$("$donor" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/." "$site"
-        rm -rf "$site"/vs_cvrs* "$site"/vapoursynth* "$site"/VapourSynth*
-    fi
-    local clean=(env -i HOME="$fresh" PATH="$fresh/bin" XDG_CONFIG_HOME="$fresh/config")
-    "${clean[@]}" "$fresh/bin/python" -c 'import shutil; assert not any(map(shutil.which, ["cc", "c++", "gcc", "cmake"]))'
-    # A tree of the sources must not stand in for the wheel.
-    cd "$fresh"
-    "${clean[@]}" "$fresh/bin/python" -m pip install --quiet --no-deps vapoursynth==81 \
-        "$(wheel_of "$fresh/bin/python")"
-    "${clean[@]}" "$fresh/bin/vapoursynth" config >/dev/null
-    cat >round_trip.vpy <<'SCRIPT'
-import vapoursynth as vs
-
-core = vs.core
-shades = [core.std.BlankClip(None, 96, 64, vs.RGB24, 1, 30, color=[60 + 9 * n, 120, 99]) for n in range(8)]
-clip = core.std.Splice(shades)
-core.cvrs.Upsample(core.cvrs.Downsample(clip, fps=15)).set_output()
-SCRIPT
-    "${clean[@]}" "$fresh/bin/vspipe" round_trip.vpy restored.raw
-    "${clean[@]}" "$fresh/bin/python" - <<'SCRIPT'
-import numpy as np
-
-import vs_cvrs
-
-frames = np.fromfile("restored.raw", np.uint8).reshape(8, 3, 64, 96).astype(int)  # planes G, B, R
-worst = max(abs(frames[n, 2].mean() - (60 + 9 * n)) for n in range(8))
-assert worst < 3, f"red is off by {worst:.1f} levels"
-print(f"vs-cvrs {vs_cvrs.__version__} from {vs_cvrs.__file__}: restored within {worst:.2f} levels")
-SCRIPT
-    cd "$root"
-    rm -rf "$fresh"
-}
-
-wheel_of() {
-    ls "$root"/dist/*-cp"$(digits "$1")"-*"$(uname -m)"*.whl
-}
-
-# The wheel for aarch64 under emulation, with Debian's Python: VapourSynth lists the filters. PyTorch, which
-# would take minutes to start there, is not needed for that.
-try_aarch64() {
-    local debian=$work/aarch64 site=$work/aarch64-site
-    if ! command -v qemu-aarch64 >/dev/null; then
-        echo "wheels.sh: no qemu-aarch64 (apt install qemu-user): the wheel for aarch64 is not tried" >&2
-        return 0
-    fi
-    echo "== the wheel for aarch64 under qemu"
-    [ -x "$debian/usr/bin/python3.13" ] || scripts/cross/aarch64_python.sh "$debian"
-    rm -rf "$site"
-    python -m pip install --quiet --no-deps --target "$site" --only-binary=:all: --python-version 3.13 \
-        --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 \
-        vapoursynth==81 "$root"/dist/*-cp313-*aarch64.whl
-    # A tree of the sources must not stand in for the wheel.
-    cd "$site"
-    qemu-aarch64 -L "$debian" -E PYTHONPATH="$site" "$debian/usr/bin/python3.13" - <<'SCRIPT'
-import platform
-
-import vapoursynth as vs
-
-import vs_cvrs._core
-
-names = sorted(function.name for function in vs.core.cvrs.functions())
-assert names == ["Downsample", "Upsample", "Version"], names
-print(f"vs-cvrs {vs_cvrs.__version__} on {platform.machine()}: VapourSynth finds {', '.join(names)}")
-SCRIPT
-    cd "$root"
-}
-
 [ $# -gt 0 ] || set -- linux windows macos
 for word; do
     case $word in
@@ -226,6 +169,7 @@ for word; do
     esac
 done
 tools
+pythons | grep -q 3\\.14 || debian "$(uname -m)" 3.14 >/dev/null
 mkdir -p "$root/dist"
 if [ "$*" != try ]; then
     rm -f "$root"/dist/*
@@ -238,10 +182,15 @@ for word; do
         try_linux
         try_aarch64
         ;;
-    windows | macos) "$word" ;;
+    windows)
+        windows
+        try_windows
+        ;;
+    macos) macos ;;
     try)
         try_linux
         try_aarch64
+        try_windows
         ;;
     esac
 done
