@@ -172,12 +172,13 @@ class PythonProcessor final : public Processor {
         });
     }
 
-    Verdict process(const Unit &unit, const Memory &source, const Memory &output) override {
+    Verdict process(const Unit &unit, const std::vector<std::int64_t> &cuts, const Memory &source,
+                    const Memory &output) override {
         return with_python([&] {
             const py::object found = unit.found ? object_of(unit.found) : py::none();
             const py::object verdict =
                 processor_->attr("process")(unit.output_begin, found, object_of(source.owner), unit.sources.size(),
-                                            object_of(output.owner), unit.made);
+                                            object_of(output.owner), unit.made, cuts);
             return Verdict{verdict.attr("intact").cast<std::optional<bool>>(),
                            verdict.attr("warning").cast<std::string>(), verdict.attr("properties").cast<Values>()};
         });

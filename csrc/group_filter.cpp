@@ -54,6 +54,21 @@ Range hull(const Unit &unit) {
     return range;
 }
 
+// The places in a unit's sources at which another scene is known to begin. Of frames that do not follow one another
+// in the clip nothing is known.
+std::vector<std::int64_t> cuts_of(const Unit &unit, Host &host) {
+    std::vector<std::int64_t> cuts;
+    bool ends = false;
+    for (std::size_t i = 0; i < unit.sources.size(); ++i) {
+        const SourceFrame frame = host.source(unit.sources[i]);
+        const bool follows = i > 0 && unit.sources[i] == unit.sources[i - 1] + 1;
+        if (follows && (ends || frame.begins_scene))
+            cuts.push_back(static_cast<std::int64_t>(i));
+        ends = frame.ends_scene;
+    }
+    return cuts;
+}
+
 bool is_range(const std::vector<std::int64_t> &frames, const Range &range) {
     if (static_cast<std::int64_t>(frames.size()) != range.end - range.begin)
         return false;
@@ -168,9 +183,10 @@ GroupCache::Group GroupFilter::make_unit(const Unit &unit, Host &host, const Mem
         for (const std::int64_t n : unit.sources)
             gather_source(host, n, input, place++);
     }
+    const std::vector<std::int64_t> cuts = cuts_of(unit, host);
     host.done_with_sources();
 
-    const Verdict verdict = processor_->process(unit, input, output.memory());
+    const Verdict verdict = processor_->process(unit, cuts, input, output.memory());
 
     auto frames = std::make_shared<std::vector<GroupCache::Frame>>();
     frames->reserve(made.size());

@@ -53,6 +53,8 @@ struct Placement {
 struct SourceFrame {
     std::shared_ptr<const void> handle;
     ConstPlanes planes;
+    bool begins_scene = false; // known of it: a cut lies before it
+    bool ends_scene = false;   // behind it
 };
 
 struct OutputFrame {
@@ -95,7 +97,9 @@ class Processor {
     virtual Memory allocate(std::size_t bytes) = 0;
     // Where the group of an output frame is. `count` source frames from `first` on lie in `frames`.
     virtual Placement place(std::int64_t output, std::int64_t first, const Memory &frames, std::int64_t count) = 0;
-    virtual Verdict process(const Unit &unit, const Memory &source, const Memory &output) = 0;
+    // `cuts`: places in `unit.sources` at which another scene is known to begin.
+    virtual Verdict process(const Unit &unit, const std::vector<std::int64_t> &cuts, const Memory &source,
+                            const Memory &output) = 0;
 };
 
 class GroupFilter {

@@ -20,6 +20,8 @@ constexpr std::string_view kPropertyPrefix = "CVRS";
 constexpr const char *kIndexProperty = "CVRSIndex";
 constexpr const char *kIntactProperty = "CVRSIntact";
 constexpr const char *kFieldsProperty = "_FieldBased"; // VapourSynth's: 1 bottom, 2 top field first
+constexpr const char *kSceneBeginsProperty = "_SceneChangePrev"; // VapourSynth's, as scene detectors write them
+constexpr const char *kSceneEndsProperty = "_SceneChangeNext";
 constexpr std::int64_t kCachedSourceGroups = 2;        // the one that is made and the one that is read ahead
 
 using Node = std::shared_ptr<VSNode>;
@@ -88,8 +90,12 @@ class Request final : public Host {
         const int n = static_cast<int>(index);
         SourceFrame result;
         const ConstFrame frame = adopt(vsapi_->getFrameFilter(n, instance_.node.get(), context_), vsapi_);
-        check_index(index, vsapi_->getFramePropertiesRO(frame.get()));
-        check_fields(index, vsapi_->getFramePropertiesRO(frame.get()));
+        const VSMap *const properties = vsapi_->getFramePropertiesRO(frame.get());
+        check_index(index, properties);
+        check_fields(index, properties);
+        int absent = 0; // a property that is not there is 0
+        result.begins_scene = vsapi_->mapGetInt(properties, kSceneBeginsProperty, 0, &absent) != 0;
+        result.ends_scene = vsapi_->mapGetInt(properties, kSceneEndsProperty, 0, &absent) != 0;
         for (std::size_t plane = 0; plane < kPlanes; ++plane) {
             const int p = static_cast<int>(plane);
             result.planes[plane] = {reinterpret_cast<const std::byte *>(vsapi_->getReadPtr(frame.get(), p)),

@@ -11,6 +11,7 @@ import commands
 import doubles
 import pytest
 import torch
+import vapoursynth as vs
 import watched
 from clips import core
 
@@ -44,6 +45,20 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """What VapourSynth logs as warnings."""
+    found: list[str] = []
+
+    def handle(kind: vs.MessageType, text: str) -> None:
+        if kind == vs.MESSAGE_TYPE_WARNING:
+            found.append(text)
+
+    handler = core.add_log_handler(handle)
+    yield found
+    core.remove_log_handler(handler)
 
 
 @pytest.fixture(scope="session")

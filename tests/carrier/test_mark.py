@@ -287,6 +287,40 @@ def test_clips_are_told_apart() -> None:
     assert {place.message for place in places[24:] if place} == {other}
 
 
+def matched(order: Sequence[int | None], first: int = 0, marked: bool = False) -> list[int | None]:
+    """Numbers that `mark.match` finds in frames of a clip; None: a frame of another one."""
+    foreign = evidence_of(footage(4, 320, 180, 7))
+    evidence = [foreign[i % 4] if n is None else sent()[n] for i, n in enumerate(order)]
+    unknown = replace(MESSAGE, length=None, excess=(0, 0))
+    return numbers(mark.match(evidence, unknown, first, marked))
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_group_is_where_it_is_expected_or_where_its_numbers_say(known: bool) -> None:
+    assert matched([4, 5, 6, 7], 4, known) == [4, 5, 6, 7]
+    assert matched([4, 5, 6, 7], 4 + MESSAGE.period, known) == [4, 5, 6, 7]
+    assert matched([9, 10, 11, 12], 8, known) == [9, 10, 11, 12]
+    assert matched([8, 9, 9, 10], 8, known) == [8, 9, 9, 10]
+    assert matched([8, 10, 11, 12], 8, known) == [8, 10, 11, 12]
+    assert matched([8, 9, 20, 21], 8, known) == [8, 9, 20, 21]
+    assert matched([None] * 4, 8, known) == [None] * 4
+
+
+def test_marks_of_another_kind_are_none() -> None:
+    evidence = sent()[:4]
+    for changed in (1, 6, 1023):
+        other = replace(MESSAGE, model=MESSAGE.model ^ changed)
+        assert mark.match(evidence, other, 0, marked=True) == [None] * 4
+    longer = replace(MESSAGE, length=99, excess=(1, 2))
+    assert numbers(mark.match(evidence, longer, 0)) == [0, 1, 2, 3]
+
+
+def test_clips_without_a_mark_match_none() -> None:
+    for name, clip in material().items():
+        large = np.kron(clip, np.ones((1, 1, 4, 4), np.uint8))
+        assert mark.match(evidence_of(large)[:4], MESSAGE, 0) == [None] * len(large[:4]), name
+
+
 def test_the_number_in_the_clip() -> None:
     period = MESSAGE.period
     assert mark.index_near(Place(MESSAGE, 5), 0) == 5

@@ -152,6 +152,8 @@ class FakeHost final : public Host {
         for (std::size_t p = 0; p < kPlanes; ++p)
             frame.planes[p] = {data->data() + p, 1};
         frame.handle = data;
+        frame.begins_scene = begins.count(index) != 0;
+        frame.ends_scene = ends.count(index) != 0;
         return frame;
     }
     void done_with_sources() override { done = true; }
@@ -171,6 +173,7 @@ class FakeHost final : public Host {
     }
 
     Range there{0, 5};
+    std::set<std::int64_t> begins, ends; // scenes
     std::set<std::int64_t> read;
     bool done = false;
     std::vector<Verdict> verdicts;
@@ -183,6 +186,7 @@ struct Log {
     bool fail = false;
     std::int64_t first = -1;
     std::vector<int> source;
+    std::vector<std::int64_t> cuts;
     std::vector<Placement> placements; // what to say next, last one first
     std::vector<std::int64_t> looked;
 };
@@ -201,7 +205,9 @@ class FakeProcessor final : public Processor {
             log_.placements.pop_back();
         return placed;
     }
-    Verdict process(const Unit &unit, const Memory &source, const Memory &output) override {
+    Verdict process(const Unit &unit, const std::vector<std::int64_t> &cuts, const Memory &source,
+                    const Memory &output) override {
+        log_.cuts = cuts;
         log_.first = unit.output_begin;
         ++log_.calls;
         if (log_.fail)
@@ -312,6 +318,23 @@ void a_group_is_where_the_processor_finds_it() {
     CHECK(throws<std::runtime_error>([&] { other->make(7, host); }));
 }
 
+void cuts_are_known_between_frames_that_follow_one_another() {
+    const auto cuts = [](std::vector<std::int64_t> sources, std::set<std::int64_t> begins, std::set<std::int64_t> ends) {
+        Log log;
+        FakeHost host;
+        host.begins = begins, host.ends = ends;
+        log.placements = {{unit_of(3, sources, {0}), {}}};
+        make_filter(log, 2, true)->make(3, host);
+        return log.cuts;
+    };
+    CHECK(cuts({1, 2, 3, 4}, {}, {}).empty());
+    CHECK((cuts({1, 2, 3, 4}, {3}, {}) == std::vector<std::int64_t>{2}));
+    CHECK((cuts({1, 2, 3, 4}, {}, {2}) == std::vector<std::int64_t>{2}));
+    CHECK((cuts({1, 2, 3, 4}, {2, 3}, {2}) == std::vector<std::int64_t>{1, 2}));
+    CHECK(cuts({1, 2, 3, 4}, {1}, {4}).empty());
+    CHECK(cuts({1, 3, 3, 2}, {3, 2}, {1, 3}).empty());
+}
+
 void bad_tables_are_refused() {
     Log log;
     for (int bad = 0; bad < 5; ++bad) {
@@ -342,5 +365,6 @@ int main() {
     groups_are_made_once_and_padded_at_the_ends();
     a_group_that_failed_is_tried_again();
     a_group_is_where_the_processor_finds_it();
+    cuts_are_known_between_frames_that_follow_one_another();
     bad_tables_are_refused();
 }

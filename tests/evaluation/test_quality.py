@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from places import VIMEO
 
 from vs_cvrs import metrics
@@ -131,3 +132,16 @@ def test_a_still_scene_does_not_flicker_at_any_rate(
     sent = scoring.encode_group(lite_any, still, (low, size[0], size[1]))
     restored = scoring.decode_group(lite_any, sent, (high, height, width)).numpy()
     assert flicker(restored) < 1.0
+
+
+def test_what_hides_nothing_is_interpolated_well(scenes: list[Frames]) -> None:
+    robust = checkpoint.load(zoo.resolve("robust", Fraction(2), Fraction(1))).model.eval()
+    for frames in scenes:
+        low = torch.from_numpy(frames[0::2]).permute(1, 0, 2, 3)[None] / 255.0
+        with torch.inference_mode():
+            made = robust.interpolate(low, (len(frames), *frames.shape[2:]))[0].permute(1, 0, 2, 3)
+        levels = (made * 255.0).round().byte().numpy()
+        np.testing.assert_array_equal(levels[0::2], frames[0::2])
+        blended = (frames[0:-1:2].astype(float) + frames[2::2]) / 2
+        removed = metrics.psnr(levels[1::2], frames[1::2]).mean()
+        assert removed > metrics.psnr(np.round(blended).astype(np.uint8), frames[1::2]).mean() + 3.0

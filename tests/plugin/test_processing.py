@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,6 @@ from vs_cvrs.timeline import Timeline
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Filter = Callable[..., Any]
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    """What VapourSynth logs as warnings."""
-    found: list[str] = []
-
-    def handle(kind: vs.MessageType, text: str) -> None:
-        if kind == vs.MESSAGE_TYPE_WARNING:
-            found.append(text)
-
-    handler = core.add_log_handler(handle)
-    yield found
-    core.remove_log_handler(handler)
 
 
 def damage(clip: Any, frame: int) -> Any:

@@ -75,6 +75,7 @@ def test_each_group_is_restored_with_the_frame_behind_it(
     told = up(forget(low), factor_num=2, stamp=stamp)
     np.testing.assert_array_equal(frames_of(told), wanted)
     assert made.get_frame(9).props.get("CVRSIntact") == (1 if stamp else None)
+    assert made.get_frame(9).props.get("CVRSSource") == ("hidden" if stamp else None)
 
 
 def test_a_clip_without_stamps_is_restored_without_a_word(
@@ -156,6 +157,143 @@ def test_marks_tell_where_a_clip_was_cut(down: Callable[..., Any], up: Callable[
     whole = frames_of(up(received))
     # The first frame is alone in its group; the groups behind it are where they were.
     np.testing.assert_array_equal(frames_of(made)[2:], whole[8:])
+
+
+def sources(clip: Any) -> list[str]:
+    """`CVRSSource` of each frame; "" where there is none."""
+    return [frame.props.get("CVRSSource", "") for frame in clip.frames()]
+
+
+def interpolated(path: Path, low: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
+    """What the model itself makes of low-rate frames that hide nothing, in 8 bits."""
+    model = checkpoint.load(path).model.eval()
+    with torch.inference_mode():
+        clip = torch.from_numpy(low).permute(1, 0, 2, 3)[None] / 255.0
+        made = model.interpolate(clip, (count, *low.shape[2:]))[0].permute(1, 0, 2, 3)
+        levels: npt.NDArray[np.uint8] = (made * 255.0).round().byte().numpy()
+    return levels
+
+
+def test_a_foreign_clip_is_interpolated_and_says_so(
+    robust_model: Path, up: Callable[..., Any], warnings: list[str]
+) -> None:
+    plain = panned(20, *WIDE)[0::2]
+    made = up(clip_of(plain, (15, 1)), fps=30)
+    assert made.num_frames == 20
+    got = frames_of(made, reversed(range(20)))
+    np.testing.assert_array_equal(got[0::2], plain)
+    np.testing.assert_array_equal(got[:8], interpolated(robust_model, plain[:5], 8))
+    np.testing.assert_array_equal(got[8:16], interpolated(robust_model, plain[4:9], 8))
+    np.testing.assert_array_equal(got[16:], interpolated(robust_model, plain[8:], 4))
+    assert sources(made) == ["interpolated"] * 20
+    assert len(warnings) == 1
+    assert warnings[0].startswith("Upsample: nothing is hidden in frames ")
+    assert "such frames are interpolated" in warnings[0]
+
+
+def test_foreign_frames_keep_all_their_bits(up: Callable[..., Any]) -> None:
+    plain = core.resize.Point(clip_of(panned(8, *WIDE)), format=vs.RGBS)
+    plain = core.std.Expr(plain, "x 0.9 * 0.013 +")
+    made = up(plain, factor_num=2)
+    np.testing.assert_allclose(frames_of(made)[0::2], frames_of(plain), atol=1e-6)
+
+
+def test_scene_changes_that_a_clip_tells_are_not_interpolated_across(
+    up: Callable[..., Any],
+) -> None:
+    plain = clip_of(panned(12, *WIDE))
+    whole = frames_of(up(plain, factor_num=2))
+
+    def told(name: str, frame: int) -> Any:
+        cut = core.std.SetFrameProps(plain[frame], **{name: 1})
+        return up(plain[:frame] + cut + plain[frame + 1 :], factor_num=2)
+
+    for name, frame in (("_SceneChangePrev", 3), ("_SceneChangeNext", 2)):  # inside a group
+        got = frames_of(told(name, frame))
+        np.testing.assert_array_equal(got[5], got[4])
+        np.testing.assert_array_equal(np.delete(got, 5, 0), np.delete(whole, 5, 0))
+    for name, frame in (("_SceneChangePrev", 4), ("_SceneChangeNext", 3)):  # behind one
+        got = frames_of(told(name, frame))
+        np.testing.assert_array_equal(got[7], got[6])
+        np.testing.assert_array_equal(np.delete(got, 7, 0), np.delete(whole, 7, 0))
+
+
+def test_nothing_of_a_scene_behind_a_group_is_used(
+    robust_model: Path, down: Callable[..., Any], up: Callable[..., Any]
+) -> None:
+    low = down(clip_of(panned(16, *WIDE)))
+    cut = core.std.SetFrameProps(low[4], _SceneChangePrev=1)
+    got = frames_of(up(low[:4] + cut + low[5:]))
+    np.testing.assert_array_equal(got[:8], decoded(robust_model, frames_of(low)[:4], 8))
+
+
+def test_marked_frames_are_found_wherever_they_are(
+    down: Callable[..., Any], up: Callable[..., Any], warnings: list[str]
+) -> None:
+    received = arrived(down(clip_of(panned(48, *WIDE))))
+    whole = frames_of(up(received))
+    assert sources(up(received)) == ["hidden"] * 48
+
+    def restored(clip: Any) -> tuple[Any, list[str]]:
+        made = up(clip)
+        backwards = frames_of(made, reversed(range(made.num_frames)))
+        np.testing.assert_array_equal(frames_of(up(clip)), backwards)
+        return backwards, sources(made)
+
+    # Behind a trim inside a group.
+    got, told = restored(received[2:])
+    assert told == ["partly"] * 4 + ["hidden"] * 40
+    np.testing.assert_array_equal(got[4:], whole[8:])
+    # Parts that were joined, in another order. Where one ends, another frame than was sent lies
+    # behind its last group, and changes that group's last frames.
+    got, told = restored(received[13:] + received[:8])
+    assert told == ["partly"] * 6 + ["hidden"] * 32
+    np.testing.assert_array_equal(got[6:18], whole[32:44])
+    np.testing.assert_array_equal(got[22:34], whole[:12])
+    # A frame that is missing, and one that is there twice.
+    got, told = restored(received[:9] + received[10:])
+    assert told == ["hidden"] * 16 + ["partly"] * 6 + ["hidden"] * 24
+    np.testing.assert_array_equal(got[22:], whole[24:])
+    got, told = restored(received[:10] + received[9:])
+    assert told == ["hidden"] * 50
+    np.testing.assert_array_equal(got[:20], whole[:20])
+    np.testing.assert_array_equal(got[26:], whole[24:])
+    assert warnings == []
+
+
+def test_a_foreign_scene_in_a_marked_clip(
+    down: Callable[..., Any], up: Callable[..., Any], warnings: list[str]
+) -> None:
+    received = arrived(down(clip_of(panned(32, *WIDE))))
+    foreign = clip_of(panned(30, *WIDE)[22:])
+    made = up(received + foreign, factor_num=2)
+    assert sources(made) == ["hidden"] * 32 + ["interpolated"] * 16
+    np.testing.assert_array_equal(frames_of(made)[32::2], frames_of(foreign))
+    np.testing.assert_array_equal(frames_of(made)[:28], frames_of(up(received))[:28])
+    assert len(warnings) == 1
+    assert "frames 16 to 19 of the clip" in warnings[0]
+
+
+def test_damaged_groups_are_interpolated_where_nothing_is_left(
+    robust_model: Path, down: Callable[..., Any], up: Callable[..., Any], warnings: list[str]
+) -> None:
+    low = down(clip_of(panned(32, *WIDE)))
+    plain = panned(32, *WIDE)[0::2]
+    # One frame of the second group is another's; of the third all that are left tell nothing.
+    mixed = low[:5] + clip_of(plain[5:6]) + low[6:8] + clip_of(plain[8:12]) + low[12:]
+    mixed = core.std.RemoveFrameProps(mixed)
+    made = up(mixed, factor_num=2)
+    assert sources(made) == (
+        ["hidden"] * 8 + ["partly"] * 8 + ["interpolated"] * 8 + ["hidden"] * 8
+    )
+    got = frames_of(made)
+    np.testing.assert_array_equal(got[10], plain[5])
+    np.testing.assert_array_equal(got[16:24:2], plain[8:12])
+    received = frames_of(mixed)
+    np.testing.assert_array_equal(got[8:10], decoded(robust_model, received[4:9], 8)[:2])
+    np.testing.assert_array_equal(got[10:12], interpolated(robust_model, received[4:9], 8)[2:4])
+    assert [frame.props.get("CVRSIntact") for frame in made.frames()][8:16] == [0] * 8
+    assert len(warnings) == 1
 
 
 def test_marks_name_the_model(down: Callable[..., Any], save_model: Callable[..., Path]) -> None:

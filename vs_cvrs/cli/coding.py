@@ -356,7 +356,7 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
     if damaged:
         say(
             f"decode: warning: {counted(damaged)} of groups that are not as they were sent, "
-            "restored as far as that is better than repeated frames"
+            "restored as far as that is better than frames without hidden motion"
         )
     say(
         f"{output}: {counted(length)} {_at_rate(restored.fps, times is None)}, "

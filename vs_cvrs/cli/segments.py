@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -101,7 +101,7 @@ def make_segments(
 
     Yields:
         Each segment whose file is whole and on the disk, and how many of its frames are of groups
-        that are not as they were sent.
+        that are not as they were sent, or hide nothing that arrived.
 
     Raises:
         CliError: ffmpeg fails. OSError: a disk is full. vapoursynth.Error: a frame cannot be made.
@@ -120,10 +120,20 @@ def make_segments(
                 for _ in range(segment.frames):
                     frame = next(frames)
                     ffmpeg.send(frame)
-                    damaged += frame.props.get("CVRSIntact", 1) == 0
+                    damaged += _is_damaged(frame.props)
                     frame_done()
             sync(path)
             yield segment, damaged
+
+
+def _is_damaged(properties: Mapping[str, Any]) -> bool:
+    """Whether Upsample says of a frame's group that it did not arrive.
+
+    Groups in files that are encoded with loss are never intact, and may have no marks left.
+    """
+    if "CVRSIntact" in properties:
+        return properties["CVRSIntact"] == 0
+    return properties.get("CVRSSource") == "interpolated"
 
 
 def _command(clip: Any, encoding: Encoding, path: Path) -> list[str]:

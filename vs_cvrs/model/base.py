@@ -41,6 +41,7 @@ class CvrsModel(nn.Module, abc.ABC):
         clamp_output: clamp what `upsample` gives to 0..1.
         looks_ahead: low-rate frames of the next group that help to restore one; `decode` takes them
             behind the group's own, where they are there, and makes no frames of them.
+        interpolates: it has `interpolate`, for low-rate frames that hide nothing.
         outlives_loss: what it hides is meant to be encoded with loss, and `crf` is what the sender
             is told of that.
         takes_bfloat16: `convolution_dtype` bfloat16, on one side or both, costs restored frames
@@ -61,6 +62,7 @@ class CvrsModel(nn.Module, abc.ABC):
     clamp_output: ClassVar[bool] = True
     takes_bfloat16: ClassVar[bool] = False
     looks_ahead: ClassVar[int] = 0
+    interpolates: ClassVar[bool] = False
     outlives_loss: ClassVar[bool] = False
 
     options: dict[str, Any]
@@ -127,6 +129,20 @@ class CvrsModel(nn.Module, abc.ABC):
         with self._reduced_precision(low):
             high = self.upsample(latent, size).to(low.dtype)
         return _clamped(high, low) if self.clamp_output else high
+
+    def interpolate(self, low: Tensor, size: Size) -> Tensor:
+        """Low-rate frames that hide nothing to frames of ``size`` in 0..1, as `decode` does.
+
+        Low-rate frames are shown as they are. Raises ValueError where the model does not
+        `interpolates`.
+        """
+        with self._reduced_precision(low):
+            high = self.between(low, size).to(low.dtype)
+        return _clamped(high, low)
+
+    def between(self, low: Tensor, size: Size) -> Tensor:
+        """What `interpolate` gives, not clamped."""
+        raise ValueError(f"a {self.architecture} model does not interpolate")
 
     def _reduced_precision(self, x: Tensor) -> contextlib.AbstractContextManager[object]:
         if self.convolution_dtype is None:

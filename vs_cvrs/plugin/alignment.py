@@ -33,7 +33,7 @@ class Mark:
     Attributes:
         clip: what is equal for the frames of one group of one clip, and differs from clip to clip.
         index: the frame's number in it.
-        sent: low-rate frames that the clip had.
+        sent: low-rate frames that the clip had, as far as is known.
     """
 
     clip: Hashable
@@ -107,7 +107,7 @@ class Alignment:
         size = self.timeline.group_length
         origin = self.timeline.high_begin(self.phase)
         position = self.timeline.low_of(origin + output) - self.phase
-        grid = self._grid(position)
+        grid = self.grid(position)
         if self.endless:
             for told in (grid.start, position):
                 if found := self._whole(told, position, marks):
@@ -126,7 +126,7 @@ class Alignment:
             return unknown
         return self._around(position, marks)
 
-    def _grid(self, position: int) -> range:
+    def grid(self, position: int) -> range:
         """The group that a frame belongs to in a clip that nobody cut."""
         size = self.timeline.group_length
         begin = (self.phase + position) // size * size - self.phase
@@ -184,8 +184,9 @@ class Alignment:
         if clip is None:
             return self._unmarked(run)
         size = self.timeline.group_length
-        some = next(mark for n in self._grid(position) if (mark := marks[n]) and mark.clip == clip)
-        first, last = group * size, min((group + 1) * size, some.sent)
+        beside_it = (marks[n] for n in self.grid(position))
+        sent = max(mark.sent for mark in beside_it if mark is not None and mark.clip == clip)
+        first, last = group * size, min((group + 1) * size, sent)
         found = {n + moved: n for n in run if marks[n] is not None}
         known = bool(found)  # else where the run belongs is only guessed
         beside = [n for i in range(1, size + 1) for n in (begin - i, end + i - 1)]
@@ -208,7 +209,7 @@ class Alignment:
         A frame without a mark goes with the nearest one that has a mark, among the frames of its
         group on the grid.
         """
-        grid = self._grid(position)
+        grid = self.grid(position)
         for side in (range(position, grid.start - 1, -1), range(position + 1, grid.stop)):
             for n in side:
                 mark = marks[n]

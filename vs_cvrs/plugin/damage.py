@@ -6,7 +6,7 @@ a repeated frame. Whether it is, shows without the original: `TRUSTED_CORRELATIO
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -48,7 +48,7 @@ class Verdict:
 
     intact: bool | None = None
     warning: str = ""
-    properties: dict[str, float] = field(default_factory=dict)
+    properties: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,12 @@ class Judge:
         sent = self.timeline.low_count(found.length)
         return Mark(replace(found, index=0), found.index, sent) if found.index < sent else None
 
+    def is_ours(self, found: Stamp) -> bool:
+        """Whether a frame with this stamp hides what our model can read, in groups as ours."""
+        size = (self.output.height, self.output.width)
+        fits = (found.height, found.width) == size or self.low == size
+        return found.checksum == self.checksum and fits and not self._other_grouping(found)
+
     def damage(self, unit: Unit, found: Sequence[Stamp | None]) -> Damage | None:
         """What is wrong with a unit, by the stamps of its run's frames; None: all is as sent."""
         frames = f"frames {unit.run.start} to {unit.run.stop - 1} of the clip"
@@ -103,8 +109,8 @@ class Judge:
             )
         if first.checksum != self.checksum:
             return Damage(f"{frames} were made with another model ({first.checksum})")
-        size = (self.output.height, self.output.width)
-        if (first.height, first.width) != size and self.low != size:
+        if not self.is_ours(first):
+            size = (self.output.height, self.output.width)
             return Damage(
                 f"{frames} were made from frames of {first.width}x{first.height}, not "
                 f"{size[1]}x{size[0]}"
@@ -115,8 +121,8 @@ class Judge:
             )
         return None
 
-    def repeat_if_better(self, unit: Unit, levels: Levels, output: Frames) -> None:
-        """Show repeated low-rate frames where what is restored cannot be trusted."""
+    def repeat_if_better(self, unit: Unit, levels: Levels, output: Frames) -> bool:
+        """Show repeated low-rate frames where what is restored cannot be trusted; say whether."""
         high_begin = self.timeline.high_begin
         rows = range(unit.shown[0], unit.shown[-1] + 1)
         shown = output[rows.start : rows.stop]
@@ -138,8 +144,9 @@ class Judge:
             motion = low[other] - low[nearest[n]]
             products += [np.vdot(change, motion), np.vdot(change, change), np.vdot(motion, motion)]
         if products[0] > TRUSTED_CORRELATION * np.sqrt(products[1] * products[2]):
-            return
+            return False
         shown[:] = self.output.samples(low[nearest])
+        return True
 
     def _other_grouping(self, found: Stamp) -> bool:
         return (found.ratio, found.group_length) != (

@@ -57,7 +57,8 @@ def length_of(
                 "leave nothing to restore"
             )
         sent = timeline.low_count(stated.length) - phase
-        if low_frames > sent and not stated.stamped:
+        # Stamps and marks tell in every frame where it is from.
+        if low_frames > sent and stated.has_properties and not stated.stamped:
             raise ValueError(
                 f"the clip has {low_frames} frames, but the {stated.where} of its first frame "
                 f"state that {sent} are left of its clip: trim it, or give clips one by one"

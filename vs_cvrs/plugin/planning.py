@@ -20,6 +20,7 @@ from vs_cvrs.checkpoints import zoo
 from vs_cvrs.plugin.alignment import Alignment
 from vs_cvrs.plugin.arguments import Arguments
 from vs_cvrs.plugin.clip import FORMATS, Clip, Value, check_clip, frame_type
+from vs_cvrs.plugin.damage import Judge
 from vs_cvrs.plugin.depths import downsample_bits, low_rate_type, upsample_bits
 from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.plugin.grouping import length_of, phase_of, timeline_of
@@ -27,13 +28,16 @@ from vs_cvrs.plugin.limits import ENDLESS, MAX_SIDE, check_memory, check_period
 from vs_cvrs.plugin.models import check_model, crf_of, open_model, warnings_of
 from vs_cvrs.plugin.processing import Downsampler, Processor, Upsampler
 from vs_cvrs.plugin.rates import downsample_rate, pair, upsample_rate
+from vs_cvrs.plugin.reading import Reader
 from vs_cvrs.plugin.selfcheck import MAX_HEADROOM
 from vs_cvrs.plugin.sizes import downsample_size, upsample_size
 from vs_cvrs.plugin.statements import PROPERTIES_VERSION, Stated
+from vs_cvrs.runtime.session import Session
 from vs_cvrs.runtime.transfer import cupy_version
 from vs_cvrs.timeline import (
     SIZE_MULTIPLE,
     GroupTable,
+    Timeline,
     nearest_allowed_sizes,
 )
 
@@ -251,19 +255,22 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
     strict = bool(given.number("strict", 0, 1))
     if strict and not stamped:
         raise ValueError("strict=1 needs frames with stamps, and this clip has none to check")
-    # Of a clip without stamps a group has what is there; else it may be found in any part.
-    there = timeline.group_length if stamped else phase % timeline.group_length + clip.frames
+    message = _marks_of(clip, session, timeline, stated) if stamps else None
+    # Of a clip without any of them a group has what is there; else it may be found in any part.
+    found = stamped or message is not None
+    there = timeline.group_length if found else phase % timeline.group_length + clip.frames
     ahead = session.model.looks_ahead
     most = min(timeline.group_length, there) + ahead, timeline.most_high()
     check_memory(session, most, source, output)
     table = timeline.upsample_table(clip.frames, phase, length)
-    aligns = stamped or ahead > 0
     endless = clip.frames >= ENDLESS
-    alignment = (
-        Alignment(timeline, clip.frames, phase, table.output_frames, ahead, endless)
-        if aligns
-        else None
-    )
+    judge = Judge(timeline, session.checksum, (clip.height, clip.width), output)
+    reader: Reader | None = None
+    if found or ahead > 0:
+        alignment = Alignment(timeline, clip.frames, phase, table.output_frames, ahead, endless)
+        # A phase is known of clips that Downsample made.
+        ours = stated is not None or given.number("phase", 0, 2**31 - 1) is not None
+        reader = Reader(judge, alignment, stamped, message, ours)
     return FilterPlan(
         table=table,
         largest=most,
@@ -273,9 +280,20 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
         bits=clip.bits,
         rate=pair(high_rate),
         duration_factor=pair(1 / ratio),
-        processor=Upsampler(session, source, output, timeline, alignment, strict, bits, stamped),
-        aligns=aligns,
+        processor=Upsampler(session, source, output, timeline, reader, judge, strict, bits),
+        aligns=reader is not None,
         endless=endless,
         first_index=stated.index if stated and stated.has_properties and not stamped else -1,
         warnings=warnings_of(given, session),
     )
+
+
+def _marks_of(
+    clip: Clip, session: Session, timeline: Timeline, stated: Stated | None
+) -> Message | None:
+    """What marks say in a clip that this model restores; None where there are none to be read."""
+    if not session.model.outlives_loss or not mark.fits(clip.width, clip.height):
+        return None
+    if stated is not None and stated.has_properties and not stated.stamped:
+        return None  # Downsample wrote none
+    return Message(timeline.ratio, timeline.group_length, mark.model_id(session.checksum))

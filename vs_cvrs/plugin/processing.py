@@ -1,12 +1,14 @@
 """What the group filter asks of Python for each group: making its frames, and judging them.
 
-Downsample stamps the frames that it makes (`vs_cvrs.carrier.stamp`); Upsample reads the stamps of
-what it gets, and shows of a damaged group what `vs_cvrs.plugin.damage` says.
+Downsample stamps the frames that it makes (`vs_cvrs.carrier.stamp`), and marks them where they are
+to be encoded with loss (`vs_cvrs.carrier.mark`). Upsample reads both (`vs_cvrs.plugin.reading`). A
+group that hides nothing, or whose hidden motion did not arrive, is interpolated by models that can
+do that; of others it is shown what `vs_cvrs.plugin.damage` says.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,13 +18,14 @@ from vs_cvrs.carrier import mark, stamp
 from vs_cvrs.carrier.levels import Levels, to_levels
 from vs_cvrs.carrier.mark import Message
 from vs_cvrs.carrier.stamp import Mode, Sent, Stamp
-from vs_cvrs.plugin.alignment import Alignment, Mark, Unit
+from vs_cvrs.plugin.alignment import Unit
 from vs_cvrs.plugin.damage import Judge, Verdict
 from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.plugin.interpolation import interpolate, stretch
+from vs_cvrs.plugin.reading import Reader
 from vs_cvrs.plugin.selfcheck import SelfCheck
 from vs_cvrs.runtime.session import Frames, Session
-from vs_cvrs.timeline import MAX_GROUP_LENGTH, Timeline
+from vs_cvrs.timeline import Timeline
 
 __all__ = [
     "Downsampler",
@@ -30,8 +33,16 @@ __all__ = [
     "Upsampler",
 ]
 
-_REMEMBERED = 32 * MAX_GROUP_LENGTH
-"""Stamps that are remembered: many times what is needed to tell where one group is."""
+_SOURCE = "CVRSSource"
+"""The frame property that says what restored frames come from:"""
+_HIDDEN = "hidden"
+"""what their whole group hides;"""
+_PARTLY = "partly"
+"""what is left of it, or what only some of the group's frames hide;"""
+_INTERPOLATED = "interpolated"
+"""nothing hidden: frames are made up between those that are there;"""
+_REPEATED = "repeated"
+"""nothing hidden: those that are there are repeated."""
 
 
 @dataclass
@@ -54,20 +65,25 @@ class Processor:
         source_frames: int,
         output: npt.NDArray[np.uint8],
         output_frames: int,
+        cuts: Sequence[int],
     ) -> Verdict:
         """Read ``source_frames`` frames at the start of one buffer, write the other.
 
         ``first`` is the number of the first frame of the output clip that is shown of these,
-        ``unit`` what `Upsampler.place` found out, None where it was not asked.
+        ``unit`` what `Upsampler.place` found out, None where it was not asked. ``cuts``: places
+        among the source frames at which another scene is known to begin.
         """
         return self.compute(
             first,
             unit,
             self.source.view(source, source_frames),
             self.output.view(output, output_frames),
+            cuts,
         )
 
-    def compute(self, first: int, unit: Unit | None, source: Frames, output: Frames) -> Verdict:
+    def compute(
+        self, first: int, unit: Unit | None, source: Frames, output: Frames, cuts: Sequence[int]
+    ) -> Verdict:
         """Make the frames of a group."""
         raise NotImplementedError
 
@@ -106,7 +122,9 @@ class Downsampler(Processor):
             self._stamp if self.stamp is not None else None,
         )
 
-    def compute(self, first: int, unit: Unit | None, source: Frames, output: Frames) -> Verdict:
+    def compute(
+        self, first: int, unit: Unit | None, source: Frames, output: Frames, cuts: Sequence[int]
+    ) -> Verdict:
         if self.check:
             outcome = self._check.encode(first, source, output)
             found = {"CVRSPsnr": outcome.psnr, "CVRSHidden": int(outcome.sent.mode == Mode.HIDDEN)}
@@ -132,26 +150,18 @@ class Upsampler(Processor):
     """Restores frames.
 
     Attributes:
-        alignment: where the groups are; None where nobody asks.
         timeline: the grouping.
+        reader: reads where the groups are, and what they hide; None where nobody asks.
         strict: damage is an error.
         bits: of the levels that the low-rate samples stand for, whatever type they come in.
-        stamped: frames ought to have stamps, which say what is wrong with them.
     """
 
     timeline: Timeline
-    alignment: Alignment | None
+    reader: Reader | None
+    judge: Judge
     strict: bool
     bits: int = 8
-    stamped: bool = True
     _warned: bool = field(default=False, init=False)
-    _judge: Judge = field(init=False)
-    _stamps: OrderedDict[int, Stamp | None] = field(default_factory=OrderedDict, init=False)
-    _marks: dict[int, Mark | None] = field(default_factory=dict, init=False)
-
-    def __post_init__(self) -> None:
-        low = (self.source.height, self.source.width)
-        self._judge = Judge(self.timeline, self.session.checksum, low, self.output)
 
     def place(
         self, output: int, begin: int, frames: npt.NDArray[np.uint8], count: int
@@ -159,64 +169,114 @@ class Upsampler(Processor):
         """Find out where the group of an output frame is.
 
         ``begin`` is the number in the clip of the first of ``count`` frames at the start of a
-        buffer, of which the stamps are read and remembered.
+        buffer, which are read and remembered.
 
         Returns:
             The unit that makes the output frame; or None, and the first of the frames that are
             needed to tell, and the one after their last.
         """
-        assert self.alignment is not None
+        assert self.reader is not None
         for n, frame in enumerate(self.source.view(frames, count), start=begin):
-            if n not in self._stamps:
-                found = stamp.read(self._levels(frame)) if self.stamped else None
-                self._remember(n, found)
-        placed = self.alignment.place(output, self._marks)
+            if not self.reader.knows(n):
+                self.reader.read(n, self._levels(frame))
+        placed = self.reader.alignment.place(output, self.reader.marks)
         if isinstance(placed, Unit):
             return placed, 0, 0
-        return None, placed.start, placed.stop
+        wanted = self.reader.wanted(placed)
+        return None, wanted.start, wanted.stop
 
-    def compute(self, first: int, unit: Unit | None, source: Frames, output: Frames) -> Verdict:
-        found = [] if unit is None else [self._stamps.get(n) for n in unit.run]
-        # Frames that were encoded with loss have no stamps, and need none.
-        expected = self.stamped and not (self.session.model.outlives_loss and not any(found))
-        if unit is None or (not expected and not self.strict):
+    def compute(
+        self, first: int, unit: Unit | None, source: Frames, output: Frames, cuts: Sequence[int]
+    ) -> Verdict:
+        if unit is None or self.reader is None:
             self._decode(source, output, Sent())
             return Verdict()
-        damage = self._judge.damage(unit, found)
+        of_scene = self._before_cut(unit, source, cuts)
+        found = self.reader.stamps(unit.run)
+        # Frames that were encoded with loss have no stamps, and need none.
+        expected = self.reader.stamped and not (self.session.model.outlives_loss and not any(found))
+        if not expected and not self.strict:
+            if self.reader.message is not None:
+                whence = self._restore(unit, source, output, cuts)
+                warning = "" if all(map(self.reader.carries, unit.run)) else self._once(_bare(unit))
+                return Verdict(None, warning, {_SOURCE: whence})
+            self._decode(of_scene, output, Sent())
+            return Verdict()
+        damage = self.judge.damage(unit, found)
         if damage is not None and self.strict:
             raise ValueError(damage.what)
         # Of a damaged group, any frame that is left tells how it was sent.
         sent = next((s.sent for s in found if s and s.checksum == self.session.checksum), Sent())
-        if sent.mode == Mode.HIDDEN:
-            self._decode(source, output, sent)
+        if sent.mode != Mode.HIDDEN:
+            self._show(unit, source, sent.mode, output)
+            whence = _INTERPOLATED if sent.mode == Mode.INTERPOLATED else _REPEATED
+        elif damage is not None and not damage.readable and self.session.model.interpolates:
+            whence = self._restore(unit, source, output, cuts)
         else:
-            self._interpolate(unit, source, sent.mode, output)
+            self._decode(of_scene, output, sent)
+            whence = _HIDDEN if damage is None else _PARTLY
+            if damage is not None and not damage.readable:
+                levels = stretch(self._levels(source), sent)
+                if self.judge.repeat_if_better(unit, levels, output):
+                    whence = _REPEATED
         if damage is None:
-            return Verdict(True)
-        if sent.mode == Mode.HIDDEN and not damage.readable:
-            self._judge.repeat_if_better(unit, stretch(self._levels(source), sent), output)
-        warning = (
-            "" if self._warned else f"{damage.what}; what is restored of it is not what was sent"
-        )
-        self._warned = True
-        return Verdict(False, warning)
+            return Verdict(True, properties={_SOURCE: whence})
+        what = f"{damage.what}; what is restored of it is not what was sent"
+        return Verdict(False, self._once(what), {_SOURCE: whence})
+
+    def _restore(self, unit: Unit, source: Frames, output: Frames, cuts: Sequence[int]) -> str:
+        """Restore what frames hide, and interpolate those that hide nothing; say which it was."""
+        assert self.reader is not None
+        carry = [self.reader.carries(n) for n in unit.run]
+        decoded: Frames | None = None
+        if any(carry):
+            self._decode(self._before_cut(unit, source, cuts), output, Sent())
+            if all(carry):
+                return _HIDDEN if unit.whole else _PARTLY
+            decoded = output.copy()
+        self.session.interpolate(source, output, bits=self.source.bits)
+        shown_by = self._low_of(unit)
+        for cut in cuts:
+            between = np.flatnonzero(shown_by == cut - 1)
+            output[between] = output[between[:1]]
+        if decoded is None:
+            return _INTERPOLATED
+        hidden = np.array([self.reader.carries(n) for n in unit.sources])[shown_by]
+        output[hidden] = decoded[hidden]
+        return _PARTLY
+
+    def _low_of(self, unit: Unit) -> npt.NDArray[np.int64]:
+        """In the time of which of a unit's low-rate frames each frame lies that is made of it."""
+        begin = self.timeline.high_begin(unit.first)
+        return np.array([self.timeline.low_of(begin + n) - unit.first for n in range(unit.made)])
+
+    def _before_cut(self, unit: Unit, source: Frames, cuts: Sequence[int]) -> Frames:
+        """A group's frames, and those behind it that are of the same scene."""
+        own = self._low_of(unit)[-1] + 1
+        return source[: next((cut for cut in cuts if cut >= own), len(source))]
+
+    def _once(self, warning: str) -> str:
+        """A warning, unless there was one before."""
+        said, self._warned = self._warned, True
+        return "" if said else warning
 
     def _levels(self, frames: Frames) -> Levels:
         return to_levels(frames, self.source.top, self.bits)
-
-    def _remember(self, frame: int, found: Stamp | None) -> None:
-        self._stamps[frame] = found
-        self._marks[frame] = self._judge.mark(found)
-        if len(self._stamps) > _REMEMBERED:
-            oldest, _ = self._stamps.popitem(last=False)
-            del self._marks[oldest]
 
     def _decode(self, source: Frames, output: Frames, sent: Sent) -> None:
         span = (sent.black, sent.white)
         self.session.decode(source, output, bits=self.source.bits, low_bits=self.bits, span=span)
 
-    def _interpolate(self, unit: Unit, source: Frames, mode: Mode, output: Frames) -> None:
-        """Show a group that hides nothing."""
+    def _show(self, unit: Unit, source: Frames, mode: Mode, output: Frames) -> None:
+        """Show a group that was sent to be shown as it is."""
         high = self.timeline.high_begin(unit.first) + np.arange(len(output))
         between = self.timeline.neighbours(unit.first, unit.first + len(source), high)
         interpolate(self._levels(source), between, mode, output, self.output)
+
+
+def _bare(unit: Unit) -> str:
+    """What to say of frames without stamps, some of which have no marks either."""
+    return (
+        f"nothing is hidden in frames {unit.run.start} to {unit.run.stop - 1} of the clip, or in "
+        "some of them, or it did not arrive; such frames are interpolated"
+    )

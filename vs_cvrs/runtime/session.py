@@ -160,6 +160,20 @@ class Session:
 
         self._compute(work, low, high, bits, bits)
 
+    def interpolate(self, low: Frames, high: Frames, bits: int = 16) -> None:
+        """Make high-rate frames of low-rate ones that hide nothing, for `CvrsModel.interpolates`.
+
+        Args:
+            low: as in `decode`, but of any levels.
+            high: written; of any of the types.
+            bits: of the samples where an array is uint16: 9 to 16.
+
+        Raises:
+            RuntimeError: as in `decode`.
+        """
+        size = (high.shape[0], high.shape[2], high.shape[3])
+        self._compute(lambda frames: self.model.interpolate(frames, size), low, high, bits, bits)
+
     def _compute(
         self,
         work: Callable[[Tensor], Tensor],

@@ -34,6 +34,14 @@ def trust(model: RobustModel, decoded: float) -> None:
     model.up.last.bias[24:] = decoded
 
 
+@torch.no_grad()
+def unlearned(model: RobustModel) -> None:
+    """Take motion as it is found, and half of each side."""
+    for layer in (model.motion.last, model.motion.skip):
+        for parameter in layer.parameters():
+            parameter.zero_()
+
+
 def texture(height: int, width: int, seed: int = 3) -> Tensor:
     """A smooth random picture, (1, 3, height, width)."""
     torch.manual_seed(seed)
@@ -95,9 +103,7 @@ def test_where_nothing_is_believed_it_interpolates() -> None:
     model = small_model()
     with torch.no_grad():
         trust(model, -60.0)
-        for layer in (model.motion.last, model.motion.skip):
-            for parameter in layer.parameters():
-                parameter.zero_()
+    unlearned(model)
     clip = panned([(4 * n, 2 * n) for n in range(6)])
     with torch.inference_mode():
         made = model.decode(clip[:, :, 0::2], (5, 64, 96))
@@ -107,6 +113,33 @@ def test_where_nothing_is_believed_it_interpolates() -> None:
     average = 0.5 * (clip[:, :, 0:4:2] + clip[:, :, 2:6:2])
     repeated = (average - clip[:, :, 1:5:2])[..., inside[0], inside[1]].square().mean()
     assert error < 0.02 * repeated
+
+
+def test_frames_that_hide_nothing_are_interpolated() -> None:
+    model = small_model()
+    unlearned(model)
+    clip = panned([(4 * n, 2 * n) for n in range(6)])
+    low = clip[:, :, 0::2]
+    with torch.inference_mode():
+        made = model.interpolate(low, (5, 63, 94))
+    assert torch.equal(made[:, :, 0::2], low[..., :63, :94])
+    error = (made - clip[:, :, :5, :63, :94])[:, :, 1::2, 16:-16, 24:-24].square().mean()
+    assert error < 1e-3
+    assert torch.equal(made, model.interpolate(low, (6, 64, 96))[:, :, :5, :63, :94])
+
+
+def test_it_does_not_interpolate_across_a_cut() -> None:
+    model = small_model()
+    unlearned(model)
+    one, other = panned([(0, 0), (8, 4)]), torch.rand(1, 3, 2, 64, 96)
+    low = torch.cat((one, other), dim=2)
+    with torch.inference_mode():
+        made = model.interpolate(low, (8, 64, 96))
+        near = model.interpolate(one, (4, 64, 96))
+    assert torch.equal(made[:, :, 3], low[:, :, 1])
+    assert torch.equal(made[:, :, 7], low[:, :, 3])  # behind the last frame there is nothing
+    assert not torch.equal(made[:, :, 1], low[:, :, 0])
+    assert torch.allclose(made[:, :, 1], near[:, :, 1], atol=1e-5)
 
 
 def test_the_frame_behind_a_group_is_looked_at() -> None:

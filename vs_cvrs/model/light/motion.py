@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["FINEST", "bilateral_motion", "moved"]
+__all__ = ["FINEST", "bilateral_motion", "difference", "moved"]
 
 FINEST = 4
 """Motion is found for blocks of this many pixels squared."""
@@ -74,6 +74,11 @@ def moved(frames: Tensor, motion: Tensor) -> Tensor:
         return F.grid_sample(
             frames.float(), places, mode="bilinear", padding_mode="border", align_corners=False
         )
+
+
+def difference(first: Tensor, second: Tensor) -> Tensor:
+    """Mean absolute difference in luma of frames (N, 3, H, W) and others: (N,)."""
+    return (_luma(first.float()) - _luma(second.float())).abs().mean(dim=(1, 2, 3))
 
 
 def _luma(frames: Tensor) -> Tensor:

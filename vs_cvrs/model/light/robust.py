@@ -6,6 +6,8 @@ hides whole frames, as strongly as it is told that the way will need. The receiv
 interpolation, decodes what is hidden, and weighs the two for each pixel: where nothing is hidden,
 or it did not arrive, the interpolation remains.
 
+Frames that hide nothing, as of another's file, are interpolated alone (`RobustModel.between`).
+
 A group's last frame lies behind its last low-rate frame, and is interpolated with the first one of
 the next group where the receiver is given that too.
 """
@@ -24,7 +26,7 @@ from vs_cvrs.model.light.blocks import Trunk
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.motion import FINEST, bilateral_motion, moved
+from vs_cvrs.model.light.motion import FINEST, bilateral_motion, difference, moved
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
@@ -36,6 +38,12 @@ _MIDDLE_CRF = 20.0
 _CRF_SPAN = 8.0
 _DECODED = 2.0
 """Where the weighing of what is decoded against what is interpolated begins (sigmoid)."""
+
+_APART, _STILL_APART = 12.0 / 255.0, 0.375
+"""Two frames are of two scenes where they differ in luma by so much after motion, and by such a
+share of what they differ before it. Of 109 pairs of frames of 14 clips (448x256) none differed by
+more than 8.8 levels after motion; of two different clips they did by 14 to 60, and by 0.42 to 0.72
+of what they did before."""
 
 
 class RobustModel(HalfRateModel):
@@ -52,6 +60,7 @@ class RobustModel(HalfRateModel):
     architecture: ClassVar[str] = "robust"
     takes_bfloat16: ClassVar[bool] = True
     looks_ahead: ClassVar[int] = 1
+    interpolates: ClassVar[bool] = True
     outlives_loss: ClassVar[bool] = True
     blind: bool = False
 
@@ -172,6 +181,16 @@ class RobustModel(HalfRateModel):
         high = in_strips(chain, clips, self.up.radius, 3 * self.up.held, SIZE_MULTIPLE)
         return high[:, :, : size[0], : size[1], : size[2]]
 
+    def between(self, low: Tensor, size: Size) -> Tensor:
+        """The low-rate frames, and between them what motion makes of them; see `upsample`.
+
+        Where a frame and the next one are of two scenes, the earlier one is repeated.
+        """
+        self._check_restored(low, size)
+        made = self._interpolated(low, across_cuts=False).to(low.dtype)
+        high = torch.stack((low, made), dim=3).flatten(2, 3)
+        return high[:, :, : size[0], : size[1], : size[2]]
+
     def _sides(self, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The frames before and after each frame between, and its motion, (B * t, ...)."""
         after = torch.cat((shown[:, :, 1:], shown[:, :, -1:]), dim=2)
@@ -180,7 +199,7 @@ class RobustModel(HalfRateModel):
         wanted = before.shape[-2:]
         return before, after, F.interpolate(motion, wanted, mode="bilinear", align_corners=False)
 
-    def _interpolated(self, low: Tensor) -> Tensor:
+    def _interpolated(self, low: Tensor, across_cuts: bool = True) -> Tensor:
         """The frames half-way to the next ones, (B, 3, t, h, w); behind the last one, itself."""
         b = low.shape[0]
         before, after, motion = self._sides(low)
@@ -199,7 +218,13 @@ class RobustModel(HalfRateModel):
         share = torch.sigmoid(unfold(refined[:, 4:], 1, 1, 2)[0].transpose(0, 1))
         earlier = moved(before, change[:, :2] - motion)
         later = moved(after, change[:, 2:] + motion)
-        return as_clip(later + share * (earlier - later), b)
+        made = later + share * (earlier - later)
+        if not across_cuts:
+            left = difference(*sides[2:])
+            cut = (left > _APART) & (left > _STILL_APART * difference(*sides[:2]))
+            cut.view(b, -1)[:, -1] = True  # nothing is known of what comes behind the last one
+            made = torch.where(cut[:, None, None, None], before, made)
+        return as_clip(made, b)
 
 
 def _frames_of(x: Tensor) -> Tensor:
