@@ -77,6 +77,64 @@ def test_a_file_that_was_encoded_again_tells_itself(
     assert frames_and_rate(restored) == (60, 29.97)
 
 
+@pytest.fixture(scope="module")
+def detailed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 30 low-rate frames whose marks outlive two more encoders."""
+    folder = tmp_path_factory.mktemp("detailed")
+    film, low = folder / "film.mkv", folder / "low.mp4"
+    pictures = "mandelbrot=size=256x144:rate=30000/1001:start_scale=0.5"
+    commands.ffmpeg("-f", "lavfi", "-i", pictures, "-t", 2, "-c:v", "ffv1", film)
+    commands.run("encode", film, low, "--robust", "--model", model)
+    return low
+
+
+X264 = ("-c:v", "libx264", "-crf", 20)
+X265 = ("-c:v", "libx265", "-crf", 20, "-x265-params", "log-level=error")
+AV1 = ("-c:v", "libsvtav1", "-crf", 28, "-preset", 8)
+VP9 = ("-c:v", "libvpx-vp9", "-crf", 28, "-b:v", 0, "-deadline", "realtime", "-cpu-used", 5)
+
+
+@pytest.mark.parametrize(
+    ("ways", "name"),
+    [
+        ([X264, X264], "again.mp4"),
+        ([X265], "again.mp4"),
+        ([AV1], "again.mp4"),
+        ([AV1], "again.webm"),
+        ([X264, VP9], "again.webm"),
+    ],
+)
+def test_other_encoders_and_containers_without_tags(
+    ways: list[tuple[object, ...]], name: str, detailed: Path, model: Path, tmp_path: Path
+) -> None:
+    file = detailed
+    for n, way in enumerate(ways):
+        again = tmp_path / f"{n}{name}"
+        if n + 1 < len(ways):
+            again = again.with_suffix(".mkv")
+        bare = ("-map_metadata", -1, "-an", "-pix_fmt", "yuv420p")
+        commands.ffmpeg("-i", file, *bare, *way, again)
+        file = again
+    restored = tmp_path / "restored.mkv"
+    said = commands.run("decode", file, restored, "--model", model)
+    assert "warning" not in said.stderr
+    assert frames_and_rate(restored) == (60, 29.97)
+
+
+def test_a_file_that_was_mirrored_is_interpolated_with_a_word(
+    detailed: Path, model: Path, tmp_path: Path
+) -> None:
+    mirrored, restored = tmp_path / "mirrored.mkv", tmp_path / "restored.mkv"
+    commands.ffmpeg("-i", detailed, "-vf", "hflip", *X264, "-pix_fmt", "yuv420p", mirrored)
+    said = commands.run("decode", mirrored, restored, "--model", model)
+    assert "warning: 60 frames of groups that are not as they were sent" in said.stderr
+    assert frames_and_rate(restored) == (60, 29.97)
+    bare = tmp_path / "bare.mkv"
+    commands.ffmpeg("-i", mirrored, "-map_metadata", -1, "-c", "copy", bare)
+    said = commands.run("decode", bare, restored, "--model", model, "--overwrite", code=1)
+    assert "carries no hidden motion" in said.stderr
+
+
 def test_the_bundled_model_needs_no_options(tmp_path: Path) -> None:
     film, low, again, restored = (
         tmp_path / name for name in ("film.mkv", "low.mkv", "again.mp4", "restored.mkv")

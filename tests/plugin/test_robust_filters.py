@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import torch
 import vapoursynth as vs
 from clips import clip_of, core, forget, frames_of, panned, pictures
 
+from vs_cvrs.carrier import mark
+from vs_cvrs.carrier.mark import Message
 from vs_cvrs.checkpoints import checkpoint
 
 OPTIONS = {
@@ -294,6 +298,86 @@ def test_damaged_groups_are_interpolated_where_nothing_is_left(
     np.testing.assert_array_equal(got[10:12], interpolated(robust_model, received[4:9], 8)[2:4])
     assert [frame.props.get("CVRSIntact") for frame in made.frames()][8:16] == [0] * 8
     assert len(warnings) == 1
+
+
+def lying(path: Path, **lie: Any) -> Any:
+    """A clip of 16 frames that hide nothing, whose marks say what is not so."""
+    honest = Message(Fraction(2), 4, mark.model_id(checkpoint.load(path).checksum), 32)
+    frames = panned(32, *WIDE)[0::2]
+    mark.write(frames, replace(honest, **lie), 0)
+    return clip_of(frames, (15, 1))
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        ({"ratio": Fraction(32)}, "is made for a time factor of 2, got 32; "),
+        ({"ratio": Fraction(1)}, "is made for a time factor of 2, got 1; "),
+        ({"ratio": Fraction(31, 30) * Fraction(1001, 1000)}, "is made for a time factor of 2"),
+        ({"model": 1023}, "the clip was made with model whose checksum begins otherwise"),
+    ],
+)
+def test_a_mark_that_lies_is_refused(
+    lie: dict[str, Any], message: str, robust_model: Path, up: Callable[..., Any]
+) -> None:
+    with pytest.raises(vs.Error, match=f"^Upsample: .*{message}"):
+        up(lying(robust_model, **lie))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"group_length": 256},
+        {"group_length": 1},
+        {"length": 1},
+        {"length": 2**20 - 1},
+        {"excess": (3, 3)},
+    ],
+)
+def test_a_mark_that_lies_does_no_harm(
+    lie: dict[str, Any], robust_model: Path, up: Callable[..., Any]
+) -> None:
+    made = up(lying(robust_model, **lie))
+    assert made.num_frames == 32
+    assert set(sources(made)) <= {"hidden", "partly"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda clip: core.std.Crop(clip, left=8),
+        lambda clip: core.std.FlipHorizontal(clip),
+        lambda clip: core.std.FlipVertical(clip),
+        lambda clip: core.std.Turn180(clip),
+        lambda clip: core.std.Invert(clip),
+        lambda clip: core.resize.Bilinear(clip, 160, 96),
+    ],
+)
+def test_what_marks_do_not_survive_is_interpolated(
+    change: Callable[[Any], Any],
+    down: Callable[..., Any],
+    up: Callable[..., Any],
+    warnings: list[str],
+) -> None:
+    changed = change(arrived(down(clip_of(panned(16, *WIDE)))))
+    made = up(changed, factor_num=2)
+    assert sources(made) == ["interpolated"] * 16
+    np.testing.assert_array_equal(frames_of(made)[0::2], frames_of(changed))
+    assert len(warnings) == 1
+
+
+def test_another_speed_is_no_harm(down: Callable[..., Any], up: Callable[..., Any]) -> None:
+    received = arrived(down(clip_of(panned(48, *WIDE))))
+    for changed in (
+        received.std.SelectEvery(3, [0, 1]),
+        core.std.Interleave([received, received]),
+        received.std.Reverse(),
+    ):
+        made = up(changed)
+        told = sources(made)
+        assert made.num_frames == 2 * changed.num_frames
+        assert set(told) <= {"hidden", "partly", "interpolated"}
+        assert "interpolated" not in told
 
 
 def test_marks_name_the_model(down: Callable[..., Any], save_model: Callable[..., Path]) -> None:

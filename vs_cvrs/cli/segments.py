@@ -132,8 +132,8 @@ def _is_damaged(properties: Mapping[str, Any]) -> bool:
     Groups in files that are encoded with loss are never intact, and may have no marks left.
     """
     if "CVRSIntact" in properties:
-        return properties["CVRSIntact"] == 0
-    return properties.get("CVRSSource") == "interpolated"
+        return int(properties["CVRSIntact"]) == 0
+    return str(properties.get("CVRSSource", "")) == "interpolated"
 
 
 def _command(clip: Any, encoding: Encoding, path: Path) -> list[str]:
