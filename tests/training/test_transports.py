@@ -142,3 +142,23 @@ def test_bits_rise_with_detail_and_change() -> None:
         assert costs[0] < costs[1]
         assert 1.5 * costs[0] < costs[2]
     assert float(transports.bits(clip, 12)) > float(transports.bits(clip, 28))
+
+
+def test_lossless_bits_know_what_prediction_saves() -> None:
+    torch.manual_seed(0)
+    flat = torch.full((1, 3, 4, 32, 32), 0.5)
+    ramp = torch.linspace(0.0, 1.0, 32).expand(1, 3, 4, 32, 32)
+    noise = torch.rand(1, 3, 1, 32, 32)
+    still = noise.expand(-1, -1, 4, -1, -1)
+    moving = torch.rand(1, 3, 4, 32, 32)
+    hidden = (flat + 2.0 / 255.0 * torch.randn(flat.shape)).requires_grad_()
+    assert transports.lossless_bits(flat) < 0.01 * transports.lossless_bits(hidden)
+    assert transports.lossless_bits(ramp) < 0.2 * transports.lossless_bits(moving)
+    # One frame of four is paid for.
+    ratio = transports.lossless_bits(still) / transports.lossless_bits(moving)
+    assert 0.2 < float(ratio) < 0.3
+    both = torch.cat((flat, moving))
+    assert torch.allclose(transports.lossless_bits(both)[1:], transports.lossless_bits(moving))
+    transports.lossless_bits(hidden).sum().backward()
+    assert hidden.grad is not None
+    assert 0 < hidden.grad.abs().sum() < float("inf")
