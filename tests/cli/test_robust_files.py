@@ -79,11 +79,11 @@ def test_a_file_that_was_encoded_again_tells_itself(
 
 @pytest.fixture(scope="module")
 def detailed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of 30 low-rate frames whose marks outlive two more encoders."""
+    """A file of 12 low-rate frames whose marks outlive two more encoders."""
     folder = tmp_path_factory.mktemp("detailed")
     film, low = folder / "film.mkv", folder / "low.mp4"
-    pictures = "mandelbrot=size=256x144:rate=30000/1001:start_scale=0.5"
-    commands.ffmpeg("-f", "lavfi", "-i", pictures, "-t", 2, "-c:v", "ffv1", film)
+    pictures = "mandelbrot=size=256x144:rate=30:start_scale=0.5"
+    commands.ffmpeg("-f", "lavfi", "-i", pictures, "-frames:v", 24, "-c:v", "ffv1", film)
     commands.run("encode", film, low, "--robust", "--model", model)
     return low
 
@@ -99,7 +99,6 @@ VP9 = ("-c:v", "libvpx-vp9", "-crf", 28, "-b:v", 0, "-deadline", "realtime", "-c
     [
         ([X264, X264], "again.mp4"),
         ([X265], "again.mp4"),
-        ([AV1], "again.mp4"),
         ([AV1], "again.webm"),
         ([X264, VP9], "again.webm"),
     ],
@@ -118,7 +117,7 @@ def test_other_encoders_and_containers_without_tags(
     restored = tmp_path / "restored.mkv"
     said = commands.run("decode", file, restored, "--model", model)
     assert "warning" not in said.stderr
-    assert frames_and_rate(restored) == (60, 29.97)
+    assert frames_and_rate(restored) == (24, 30.0)
 
 
 def test_a_file_that_was_mirrored_is_interpolated_with_a_word(
@@ -127,8 +126,8 @@ def test_a_file_that_was_mirrored_is_interpolated_with_a_word(
     mirrored, restored = tmp_path / "mirrored.mkv", tmp_path / "restored.mkv"
     commands.ffmpeg("-i", detailed, "-vf", "hflip", *X264, "-pix_fmt", "yuv420p", mirrored)
     said = commands.run("decode", mirrored, restored, "--model", model)
-    assert "warning: 60 frames of groups that are not as they were sent" in said.stderr
-    assert frames_and_rate(restored) == (60, 29.97)
+    assert "warning: 24 frames of groups that are not as they were sent" in said.stderr
+    assert frames_and_rate(restored) == (24, 30.0)
     bare = tmp_path / "bare.mkv"
     commands.ffmpeg("-i", mirrored, "-map_metadata", -1, "-c", "copy", bare)
     said = commands.run("decode", bare, restored, "--model", model, "--overwrite", code=1)

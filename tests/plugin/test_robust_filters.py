@@ -367,7 +367,7 @@ def test_what_marks_do_not_survive_is_interpolated(
 
 
 def test_another_speed_is_no_harm(down: Callable[..., Any], up: Callable[..., Any]) -> None:
-    received = arrived(down(clip_of(panned(48, *WIDE))))
+    received = arrived(down(clip_of(panned(18, *WIDE))))
     for changed in (
         received.std.SelectEvery(3, [0, 1]),
         core.std.Interleave([received, received]),
