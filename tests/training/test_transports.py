@@ -159,6 +159,6 @@ def test_lossless_bits_know_what_prediction_saves() -> None:
     assert 0.2 < float(ratio) < 0.3
     both = torch.cat((flat, moving))
     assert torch.allclose(transports.lossless_bits(both)[1:], transports.lossless_bits(moving))
-    transports.lossless_bits(hidden).sum().backward()
+    transports.lossless_bits(hidden).sum().backward()  # type: ignore[no-untyped-call]
     assert hidden.grad is not None
     assert 0 < hidden.grad.abs().sum() < float("inf")
