@@ -44,7 +44,7 @@ try_linux() {
         site=$("$fresh/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
         link_packages "$site" "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
         clean=(env -i HOME="$fresh" PATH="$fresh/bin:$work/no-compiler" XDG_CONFIG_HOME="$fresh/config"
-            OMP_NUM_THREADS="${OMP_NUM_THREADS:-}" PIP_CACHE_DIR="$("$python" -m pip cache dir)")
+            OMP_NUM_THREADS="${OMP_NUM_THREADS:-}" PIP_CACHE_DIR="$("$fresh/bin/python" -m pip cache dir)")
         rm -rf "$work/no-compiler"
         mkdir "$work/no-compiler"
         ln -s "$(command -v bash)" "$(command -v ffmpeg || command -v true)" "$work/no-compiler"
