@@ -112,6 +112,10 @@ class CvrsModel(nn.Module, abc.ABC):
         """Parameters of the path between sizes where a model has one of its own, likewise."""
         return []
 
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Those of what only groups take that lose both frames and size, likewise."""
+        return []
+
     def encode(self, high: Tensor, size: Size) -> Tensor:
         """High-rate frames to low-rate frames of ``size`` in 0..1, not yet rounded to 8 bits."""
         with self._reduced_precision(high):

@@ -157,6 +157,7 @@ class Trainer:
                 raise ConfigError(f"{config.name}: spread_space needs a lite-any model with a path")
         if init is not None:
             self._start_from(init)
+        self._begin_stage(0, (self.model,))
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.step = 0
         self.seconds = 0.0
@@ -176,6 +177,12 @@ class Trainer:
             mine = self.model
             if isinstance(other, LiteModel) and isinstance(mine, LiteAnyModel | RobustModel):
                 mine.start_from(other)
+            elif (
+                isinstance(other, LiteAnyModel)
+                and isinstance(mine, LiteAnyModel)
+                and (mine.options["path_through_time"] and not other.options["path_through_time"])
+            ):
+                mine.start_without_sharing(other)
             else:
                 self.model.load_state_dict(other.state_dict())
         except (ValueError, RuntimeError) as error:
@@ -241,6 +248,7 @@ class Trainer:
         stage = self.config.stages[index]
         imsm = {id(parameter) for parameter in self.model.imsm_parameters()}
         space = {id(parameter) for parameter in self.model.space_parameters()}
+        shared = {id(parameter) for parameter in self.model.shared_parameters()}
         for parameter in self.model.parameters():
             parameter.requires_grad_(
                 {
@@ -249,6 +257,7 @@ class Trainer:
                     "rescaler": id(parameter) not in imsm,
                     "space": id(parameter) in space,
                     "time": id(parameter) not in space,
+                    "shared": id(parameter) in shared,
                 }[stage.train]
             )
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -256,15 +265,19 @@ class Trainer:
             trained, lr=stage.rate, betas=(0.9, 0.99), weight_decay=self.config.weight_decay
         )
 
+    def _begin_stage(self, index: int, models: tuple[CvrsModel, ...]) -> None:
+        """What a stage does to the weights before it trains them."""
+        if self.config.stages[index].spread_space:
+            for model in models:
+                assert isinstance(model, LiteAnyModel)
+                model.spread_space()
+
     def _train_step(self, batch: Batch) -> dict[str, float]:
         index, begin = self._stage(self.step)
         stage = self.config.stages[index]
         if index != self._optimiser_stage:
             self._optimiser, self._optimiser_stage = self._new_optimiser(index), index
-            if stage.spread_space:
-                for model in (self.model, self.average):
-                    assert isinstance(model, LiteAnyModel)
-                    model.spread_space()
+            self._begin_stage(index, (self.model, self.average))
         for group in self._optimiser.param_groups:
             group["lr"] = _learning_rate(stage, self.step - begin)
         high = batch.high.to(self.device, non_blocking=True)

@@ -196,7 +196,7 @@ def test_too_small_a_reach_of_a_coupling_would_show(
 ) -> None:
     model = small_model(**THROUGH)
     pieces = space.SpaceCoupling.pieces
-    level = next(m for m in model.shared_path.modules() if isinstance(m, space.SpaceLevel))
+    level: Any = model.shared_path.levels[-1]  # the one between these sizes
     shortened_ones = [getattr(cell, part) for cell in level.cells]
 
     def shortened(self: space.SpaceCoupling, *arguments: Any) -> Iterator[Any]:
@@ -305,12 +305,12 @@ def test_the_path_for_space_loses_nothing_but_details(
     stack: Any = model.path[space.levels_between(high, low) - 1]
     told = layout.told(x)
     with torch.inference_mode():
-        made = stack(x, low, layout.carried, told)
+        made, _ = stack(x, low, layout.carried, told)
         for level in stack.levels:
             level.register_forward_pre_hook(lambda *a: kept.append(a[1][0]))
         stack(x, low, layout.carried, told)
         # Level by level: what a level is given, in its means and details.
-        every = stack._told(high, low, told, 2)
+        every = space._told(high, low, 2 ** len(stack.levels), told, 2)
         back = made
         sides = [high, *[tuple(n * 2 for n in low)] * (len(stack.levels) - 1)]
         for level, given, side in reversed(list(zip(stack.levels, kept, sides, strict=True))):
@@ -349,6 +349,36 @@ def test_options_from_before_the_path_mean_no_path(tmp_path: Path) -> None:
         low = loaded.encode(x, (3, 16, 16))
         wanted = model.embed(model.downsample(x, (3, 16, 16)).clamp(0.0, 1.0)).clamp(0.0, 1.0)
         assert torch.equal(low, wanted)
+
+
+def test_details_beside_the_frames_bring_back_what_was_lost() -> None:
+    """The path through time gives back all that it took when no detail is lost on the way."""
+    model = small_model(**THROUGH)
+    x = torch.rand(2, 3, 4, 40, 56)
+    layout = Layout.of(4, 2)
+    with torch.inference_mode():
+        frames, details = model._to_low_size(x.clone() * 0.2 + 0.4, 20, 28, layout)
+        assert details is not None
+        back = model._to_high_size(frames, details.clone(), 40, 56, layout)
+        without = model._to_high_size(frames, None, 40, 56, layout)
+    assert (back - (x * 0.2 + 0.4)).abs().max() < 1e-4
+    assert (without - (x * 0.2 + 0.4)).abs().mean() > 1e-2
+
+
+def test_a_model_without_the_path_through_time_can_be_gone_on_with() -> None:
+    before = small_model()
+    model = small_model(1, **THROUGH)
+    model.start_without_sharing(before)
+    x = torch.rand(1, 3, 8, 32, 32)
+    with torch.inference_mode():
+        for low in ((8, 16, 16), (4, 32, 32)):
+            assert torch.equal(model.encode(x, low), before.encode(x, low))
+        # At first details are neither sent nor received: frames at the low size go as they do.
+        made = model.encode(x, (4, 16, 16))
+        frames, _ = model._to_low_size(x, 16, 16, Layout.of(8, 4))
+        assert torch.allclose(made, before.encode(frames, (4, 16, 16)), atol=1e-5)
+    with pytest.raises(ValueError, match="beside path_through_time"):
+        model.start_without_sharing(small_model(path_width=24))
 
 
 @pytest.mark.parametrize(
@@ -397,7 +427,9 @@ def test_where_nothing_moves_frames_are_made_the_same() -> None:
     still = torch.rand(1, 3, 1, 24, 40).expand(2, -1, 6, -1, -1)
     noisy = still + 0.4 / 255 * torch.randn(2, 3, 6, 24, 40)
     noisy[1, :, 4:, :12, 20:] += 0.1  # in the second of two groups something moves
-    made = time_net.steadied(noisy)
+    made, details = time_net.steadied(noisy, noisy.repeat(1, 3, 1, 1, 1))
+    assert details is not None
+    assert torch.allclose(details[:, 3:6], made, atol=1e-6)
     assert torch.allclose(made[0], noisy[0].mean(dim=1, keepdim=True).expand_as(made[0]), atol=1e-6)
     assert torch.allclose(made[1, :, :, :, :17], made[1, :, :1, :, :17], atol=1e-6)
     assert torch.allclose(made[1, :, :, :12, 20:], noisy[1, :, :, :12, 20:], atol=1e-6)

@@ -28,12 +28,20 @@ from vs_cvrs.model.light.details import SpaceNet, enlarged, reduced
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.space import MAX_LEVELS, SpaceLevel, SpaceStack, levels_between
+from vs_cvrs.model.light.space import (
+    DETAILS,
+    MAX_LEVELS,
+    SpaceLevel,
+    SpaceStack,
+    levels_between,
+)
 from vs_cvrs.model.light.time_net import FOLDED, Layout, TimeNet, blended, steadied
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
 __all__ = ["LiteAnyModel"]
+
+_BESIDE = 4 * DETAILS  # channels, of 2x2 pixels
 
 # Which frame each pixel of 2x2 begins with, for each number of frames: see LiteModel's interlace.
 _PATTERNS = ((0, 0, 0, 0), (0, 1, 1, 0), (0, 1, 2, 0), (0, 1, 2, 3))
@@ -72,7 +80,7 @@ class LiteAnyModel(ImsmModel):
         space_width: int = 48,
         space_down_blocks: str = "hq",
         space_up_blocks: str = "hqhqh",
-        path_width: int = 48,
+        path_width: int = 24,
         path_cells: int = 0,
         path_mixes_time: bool = True,
         path_through_time: bool = False,
@@ -104,7 +112,9 @@ class LiteAnyModel(ImsmModel):
 
         self.path = path()
         if path_through_time and path_cells:
-            self.shared_path = path()
+            self.shared_path = SpaceStack(MAX_LEVELS, path_width, path_cells, path_mixes_time)
+            self.shared_down = TimeNet(width, down_blocks, down=True, details=_BESIDE)
+            self.shared_up = TimeNet(width, up_blocks, down=False, details=_BESIDE)
         else:
             self.space_down = SpaceNet(space_width, space_down_blocks, down=True)
             self.space_up = SpaceNet(space_width, space_up_blocks, down=False)
@@ -121,11 +131,31 @@ class LiteAnyModel(ImsmModel):
                 _copy(self.time_down.skip[count - 1], weight.flatten(1)[..., None, None])
                 same = torch.eye(FOLDED).repeat(count, 1)
                 _copy(self.time_up.skip[count - 1], same[..., None, None])
+            self._share()
         self._store_channels_last()
 
+    def _share(self) -> None:
+        """Begin what groups take that lose frames and size with what those take that lose one."""
+        if not self._through_time:
+            return
+        for mine, other in ((self.shared_down, self.time_down), (self.shared_up, self.time_up)):
+            mine.body.load_state_dict(other.body.state_dict())
+            for name in ("first", "last", "skip"):
+                for layer, source in zip(getattr(mine, name), getattr(other, name), strict=True):
+                    _copy_widened(layer, source)
+
+    @property
+    def _through_time(self) -> bool:
+        return bool(self.options["path_through_time"] and self.options["path_cells"])
+
     def space_parameters(self) -> list[nn.Parameter]:
-        parts = ("path.", "shared_path.", "space_")
-        return [value for name, value in self.named_parameters() if name.startswith(parts)]
+        return self._named(("path.", "shared_", "space_"))
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        return self._named(("shared_", "space_"))
+
+    def _named(self, beginnings: tuple[str, ...]) -> list[nn.Parameter]:
+        return [value for name, value in self.named_parameters() if name.startswith(beginnings)]
 
     @torch.no_grad()
     def start_from(self, lite: LiteModel) -> None:
@@ -171,6 +201,25 @@ class LiteAnyModel(ImsmModel):
                 )
                 assert weight is not None
                 _copy(target, weight, bias)
+        self._share()
+
+    @torch.no_grad()
+    def start_without_sharing(self, other: LiteAnyModel) -> None:
+        """Take over a model without `path_through_time`, the rest of its options being these.
+
+        What groups take that lose frames and size begins as the path of those that lose size, and
+        the time networks.
+
+        Raises:
+            ValueError: other options differ.
+        """
+        if {**other.options, "path_through_time": True} != self.options or other._through_time:
+            raise ValueError("its options are others, beside path_through_time")
+        known = other.state_dict()
+        mine = self.state_dict()
+        self.load_state_dict({name: known.get(name, value) for name, value in mine.items()})
+        self.shared_path.load_state_dict(other.path[-1].state_dict())
+        self._share()
 
     @torch.no_grad()
     def spread_space(self) -> None:
@@ -181,6 +230,7 @@ class LiteAnyModel(ImsmModel):
         for module in self.modules():
             if isinstance(module, SpaceLevel):
                 module.load_state_dict(learned)
+        self._share()
 
     def pads(self, high: tuple[int, int], low: tuple[int, int]) -> bool:
         return all(n <= m < n + SIZE_MULTIPLE for n, m in zip(high, low, strict=True))
@@ -203,16 +253,20 @@ class LiteAnyModel(ImsmModel):
         t = high.shape[2]
         _check_frames(t, size[0])
         layout = Layout.of(t, size[0])
-        x = self._to_low_size(high, size[1], size[2], layout)
+        frames, details = self._to_low_size(high, size[1], size[2], layout)
         if t == size[0]:
-            return x
-        b = x.shape[0]
-        slots = fold(x[:, :, list(layout.slots)], max(layout.counts), 2)
+            return frames
+        b = frames.shape[0]
+        slots = fold(frames[:, :, list(layout.slots)], max(layout.counts), 2)
+        net = self.time_down
+        if details is not None:
+            net = self.shared_down
+            slots = _beside(slots, fold(details, 1, 2), b, layout)
 
         def chain(part: Tensor) -> Tensor:
-            return as_clip(self.time_down(as_frames(part), layout.counts), b)
+            return as_clip(net(as_frames(part), layout.counts), b)
 
-        folded = in_strips(chain, as_clip(slots, b), self.time_down.reach, self.time_down.held, 2)
+        folded = in_strips(chain, as_clip(slots, b), net.reach, net.held, 2)
         return unfold(as_frames(folded), b, 1, 2)
 
     def upsample(self, latent: Tensor, size: Size) -> Tensor:
@@ -221,59 +275,95 @@ class LiteAnyModel(ImsmModel):
         _check_frames(size[0], t)
         layout = Layout.of(size[0], t)
         if t == size[0]:
-            return self._to_high_size(latent, size[1], size[2], layout)
+            return self._to_high_size(latent, None, size[1], size[2], layout)
+        scaled = not self.pads(size[1:], (latent.shape[3], latent.shape[4]))
+        net = self.shared_up if scaled and self._through_time else self.time_up
 
         def chain(part: Tensor) -> Tensor:
-            return as_clip(self.time_up(as_frames(part), layout.counts), b)
+            return as_clip(net(as_frames(part), layout.counts), b)
 
-        folded = in_strips(
-            chain, as_clip(fold(latent, 1, 2), b), self.time_up.reach, self.time_up.held, 2
-        )
-        slots = unfold(as_frames(folded), b, max(layout.counts), 2)
-        frames = slots[:, :, list(layout.places)]
-        if not self.pads(size[1:], (latent.shape[3], latent.shape[4])):
-            frames = steadied(frames)
-        frames = self._to_high_size(frames, size[1], size[2], layout)
+        made = as_frames(in_strips(chain, as_clip(fold(latent, 1, 2), b), net.reach, net.held, 2))
+        # Each carried frame on its own: its pixels, and what comes beside them.
+        h, w = made.shape[2:]
+        each = made.reshape(b, -1, net.channels, h, w)[:, list(layout.places)].flatten(0, 1)
+        frames = unfold(each[:, :FOLDED], b, 1, 2)
+        details = unfold(each[:, FOLDED:], b, 1, 2) if net.channels > FOLDED else None
+        if scaled:
+            frames, details = steadied(frames, details)
+        frames = self._to_high_size(frames, details, size[1], size[2], layout)
         if len(layout.carried) < size[0]:
             frames = blended(frames, layout.carried, size[0])
         return frames
 
-    def _to_low_size(self, high: Tensor, height: int, width: int, layout: Layout) -> Tensor:
-        """The frames that are carried, at the low size."""
+    def _to_low_size(
+        self, high: Tensor, height: int, width: int, layout: Layout
+    ) -> tuple[Tensor, Tensor | None]:
+        """The frames that are carried, at the low size; and their details, where there is a path
+        that leaves some.
+        """
         size, low = (high.shape[3], high.shape[4]), (height, width)
         stack = None if self.pads(size, low) else self._stack(size, low, layout)
         if stack is not None:
+            made, details = stack(high, low, layout.carried, layout.told(high))
             # Beyond white and black nothing can be sent. With time networks in between, the path
             # learns to do without it more easily than they do.
-            made: Tensor = stack(high, low, layout.carried, layout.told(high))
-            return made.clamp(0.0, 1.0)
+            return made.clamp(0.0, 1.0), details
         if len(layout.carried) < high.shape[2]:
             high = high[:, :, list(layout.carried)]
         if not self.pads(size, low):
-            return reduced(self.space_down, high, height, width)
+            return reduced(self.space_down, high, height, width), None
         padding = (0, width - size[1], 0, height - size[0], 0, 0)
-        return F.pad(high, padding, mode="replicate") if any(padding) else high
+        return F.pad(high, padding, mode="replicate") if any(padding) else high, None
 
-    def _to_high_size(self, low: Tensor, height: int, width: int, layout: Layout) -> Tensor:
+    def _to_high_size(
+        self, low: Tensor, details: Tensor | None, height: int, width: int, layout: Layout
+    ) -> Tensor:
         size = low.shape[3], low.shape[4]
         if self.pads((height, width), size):
             return low[..., :height, :width]
         stack = self._stack((height, width), size, layout)
         if stack is None:
             return enlarged(self.space_up, low, height, width)
-        return stack.inverse(low, (height, width), layout.told(low))
+        return stack.inverse(low, (height, width), layout.told(low), details)
 
     def _stack(
         self, high: tuple[int, int], low: tuple[int, int], layout: Layout
     ) -> SpaceStack | None:
         """The part of the path that a group takes; None: it takes the networks."""
-        alone = max(layout.counts) == 1
-        if not self.path or not (alone or self.options["path_through_time"]):
+        if max(layout.counts) > 1:
+            return self.shared_path if self._through_time else None
+        if not self.path:
             return None
-        stacks = self.path if alone else self.shared_path
-        stack = stacks[levels_between(high, low) - 1]
+        stack = self.path[levels_between(high, low) - 1]
         assert isinstance(stack, SpaceStack)
         return stack
+
+
+def _beside(slots: Tensor, details: Tensor, groups: int, layout: Layout) -> Tensor:
+    """Frames' pixels in slots, (B * t, 12 n, h, w), each with its details beside it."""
+    h, w = slots.shape[2:]
+    pixels = slots.reshape(groups, -1, FOLDED, h, w)
+    chosen = details.reshape(groups, -1, _BESIDE, h, w)[:, list(layout.slots)]
+    return torch.cat((pixels, chosen), dim=2).reshape(slots.shape[0], -1, h, w)
+
+
+def _copy_widened(layer: nn.Module, source: nn.Module) -> None:
+    """Copy a convolution to one whose frames have more channels, which begin as nothing."""
+    assert isinstance(layer, nn.Conv2d)
+    assert isinstance(source, nn.Conv2d)
+
+    def widened(x: Tensor, axis: int, size: int) -> Tensor:
+        if x.shape[axis] == size:
+            return x
+        before, after = x.shape[:axis], x.shape[axis + 1 :]
+        frames = x.reshape(*before, -1, FOLDED, *after)
+        missing = size // frames.shape[axis] - FOLDED
+        nothing = frames.new_zeros(*before, frames.shape[axis], missing, *after)
+        return torch.cat((frames, nothing), dim=axis + 1).flatten(axis, axis + 1)
+
+    outputs, inputs = layer.weight.shape[:2]
+    bias = None if source.bias is None else widened(source.bias, 0, outputs)
+    _copy(layer, widened(widened(source.weight, 1, inputs), 0, outputs), bias)
 
 
 def _copy(layer: nn.Module, weight: Tensor, bias: Tensor | None = None) -> None:

@@ -8,8 +8,9 @@ can be foretold from the means. On the way back the details begin as zeros and t
 reverse (Xiao et al., "Invertible Image Rescaling", ECCV 2020). The functions may see the
 neighbouring frames too, so that what one frame has lost is restored with the help of the others.
 
-Features are (batch * frames, channels, height, width), channels last in memory, at half the smaller
-size: 2x2 of its pixels are folded into channels.
+Features are (batch * frames, channels, height, width), channels last, at the smaller size. The
+functions have few channels and treat all pixels alike: with 2x2 pixels folded into 48 channels,
+which CPUs compute in half the time, they learn less in any time (docs/training.md).
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ import torch
 from torch import Tensor, nn
 
 from vs_cvrs.model.light.blocks import conv3
-from vs_cvrs.model.light.folding import SHIFT_FRACTION, fold, unfold
+from vs_cvrs.model.light.folding import (
+    SHIFT_FRACTION,
+    as_clip,
+    as_frames,
+    fold,
+    unfold,
+)
 from vs_cvrs.model.light.fused import activate
 from vs_cvrs.model.light.resampling import resampled, restored
 from vs_cvrs.model.strips import memory_limit
 
-__all__ = ["CONDITIONS", "MAX_LEVELS", "SpaceStack", "levels_between"]
+__all__ = ["CONDITIONS", "DETAILS", "MAX_LEVELS", "SpaceStack", "levels_between"]
 
 CONDITIONS = 7
 """What the coupling functions are told of each frame: how much of the multiple is there on either
@@ -39,11 +46,12 @@ MAX_LEVELS = 2
 _SLACK = Fraction(1, 20)
 """Of a factor of two: low sizes are rounded to multiples of 4, and a little more loses little."""
 
-_FOLDED = 12  # channels of 2x2 pixels
-_DETAILS = 3 * _FOLDED
+_MEANS = 3
+DETAILS = 3 * _MEANS
+"""Channels of what is taken from each low-rate pixel."""
+
 _GREY = 0.5
 _SCALE = 0.8  # details are scaled by exp(-0.8) to exp(0.8) in a cell
-_MIDDLE_GAIN = 0.5
 
 _REACH = 3
 """Of a coupling function, in pixels of the features."""
@@ -62,17 +70,14 @@ def levels_between(high: tuple[int, int], low: tuple[int, int]) -> int:
 
 
 def _haar() -> Tensor:
-    """4x4 pixels, folded as `fold` does, to means and details of 2x2 pixels: (48, 48).
+    """2x2 pixels, folded as `fold` does, to their mean and details: (12, 12).
 
-    Rows: (mean or detail, pixel of 2x2, colour), means first, on the scale of pixels; the inverse
-    is four times its transpose.
+    Rows: (mean or detail, colour), means first, on the scale of pixels; the inverse is four times
+    its transpose.
     """
     vector = torch.tensor([[0.5, 0.5], [0.5, -0.5]])
     planes = torch.einsum("ay,bx->abyx", vector, vector).flatten(0, 1)
-    pair, colours = torch.eye(2), torch.eye(3)
-    # Rows k, q, r, d; columns (low row, row inside), (low column, column inside), colour.
-    matrix = torch.einsum("kyx,qs,rt,de->kqrdsytxe", planes, pair, pair, colours)
-    return matrix.reshape(4 * _FOLDED, 4 * _FOLDED)
+    return torch.einsum("kyx,de->kdyxe", planes, torch.eye(_MEANS)).reshape(4 * _MEANS, 4 * _MEANS)
 
 
 class SpaceCoupling(nn.Module):
@@ -88,8 +93,8 @@ class SpaceCoupling(nn.Module):
         self.first = conv3(inputs, width)
         self.told = nn.Linear(CONDITIONS, width, bias=False)
         nn.init.zeros_(self.told.weight)
-        self.middle = conv3(width, width, _MIDDLE_GAIN)
-        self.last = conv3(width, outputs, 0.0)
+        self.middle = conv3(width, width)
+        self.last = conv3(2 * width, outputs, 0.0)
 
     def forward(self, x: Tensor, groups: int, told: Tensor) -> Tensor:
         device = x.device.type
@@ -97,8 +102,8 @@ class SpaceCoupling(nn.Module):
             y = activate(self.first(x) + self.told(told)[:, :, None, None])
         if torch.is_autocast_enabled(device):
             y = y.to(torch.get_autocast_dtype(device))
-        y = y + activate(self.middle(_mix_time(y, groups) if self.mixes_time else y))
-        out: Tensor = self.last(y)
+        z = activate(self.middle(_mix_time(y, groups) if self.mixes_time else y))
+        out: Tensor = self.last(torch.cat((y, z), dim=1))
         return out.float()
 
     def pieces(self, x: Tensor, groups: int, told: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -175,28 +180,38 @@ class SpaceLevel(nn.Module):
         super().__init__()
         self.register_buffer("haar", _haar(), persistent=False)
         self.cells = nn.ModuleList(
-            SpaceCell(_FOLDED, _DETAILS, width, mixes_time) for _ in range(cells)
+            SpaceCell(_MEANS, DETAILS, width, mixes_time) for _ in range(cells)
         )
 
     def forward(
         self, high: Tensor, size: tuple[int, int], frames: Sequence[int], told: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """Frames ``frames`` of (B, 3, T, H, W), brought to ``size``; not clamped.
 
-        ``told`` is (B * frames, `CONDITIONS`).
+        ``told`` is (B * frames, `CONDITIONS`). Returns (B, 3, frames, height, width) and what was
+        taken from it, (B, `DETAILS`, frames, height, width).
         """
         groups = high.shape[0]
         means, details = self._take_apart(high, size, frames)
         for cell in self.cells:
             means, details = cell(means, details, groups, told)
-        return unfold(means, groups, 1, 2).add(_GREY)
+        return as_clip(means, groups).add(_GREY), as_clip(details, groups)
 
-    def inverse(self, low: Tensor, size: tuple[int, int], told: Tensor) -> Tensor:
-        """(B, 3, T, h, w) to frames of height and width ``size``, not clamped."""
+    def inverse(
+        self, low: Tensor, size: tuple[int, int], told: Tensor, details: Tensor | None = None
+    ) -> Tensor:
+        """(B, 3, T, h, w) to frames of height and width ``size``, not clamped.
+
+        ``details`` is what `forward` took, as far as it is known; None: zeros. It may be
+        overwritten.
+        """
         groups = low.shape[0]
-        means = (fold(low, 1, 2) - _GREY).contiguous(memory_format=torch.channels_last)
-        n, _, h, w = means.shape
-        details = means.new_zeros(n, h, w, _DETAILS).permute(0, 3, 1, 2)
+        means = (as_frames(low) - _GREY).contiguous(memory_format=torch.channels_last)
+        if details is None:
+            n, _, h, w = means.shape
+            details = means.new_zeros(n, h, w, DETAILS).permute(0, 3, 1, 2)
+        else:
+            details = as_frames(details).contiguous(memory_format=torch.channels_last)
         for cell in reversed(self.cells):
             assert isinstance(cell, SpaceCell)
             means, details = cell.inverse(means, details, groups, told)
@@ -209,20 +224,20 @@ class SpaceLevel(nn.Module):
 
         def parts_of(x: Tensor) -> Tensor:
             with torch.autocast(x.device.type, enabled=False):
-                x = fold(resampled(x, 2 * h, 2 * w) - _GREY, 1, 4)
+                x = fold(resampled(x, 2 * h, 2 * w) - _GREY, 1, 2)
                 return x.permute(0, 2, 3, 1) @ self.haar.T
 
         if torch.is_grad_enabled():
             parts = parts_of(high[:, :, list(frames)])
-            means, details = parts[..., :_FOLDED], parts[..., _FOLDED:]
+            means, details = parts[..., :_MEANS], parts[..., _MEANS:]
         else:
             # Frame by frame: nothing but the features is as large as all of them.
-            shape = b, len(frames), h // 2, w // 2
-            means, details = (high.new_empty(*shape, n) for n in (_FOLDED, _DETAILS))
+            shape = b, len(frames), h, w
+            means, details = (high.new_empty(*shape, n) for n in (_MEANS, DETAILS))
             for place, index in enumerate(frames):
                 parts = parts_of(high[:, :, index : index + 1])
-                parts = parts.reshape(b, h // 2, w // 2, -1)
-                means[:, place], details[:, place] = parts[..., :_FOLDED], parts[..., _FOLDED:]
+                parts = parts.reshape(b, h, w, -1)
+                means[:, place], details[:, place] = parts[..., :_MEANS], parts[..., _MEANS:]
             means, details = means.flatten(0, 1), details.flatten(0, 1)
         means, details = (x.contiguous().permute(0, 3, 1, 2) for x in (means, details))
         return means, details
@@ -233,7 +248,7 @@ class SpaceLevel(nn.Module):
         def frames_of(means: Tensor, details: Tensor, groups: int) -> Tensor:
             with torch.autocast(means.device.type, enabled=False):
                 parts = torch.cat((means, details), dim=1).permute(0, 2, 3, 1)
-                frames = unfold((parts @ (4.0 * self.haar)).permute(0, 3, 1, 2), groups, 1, 4)
+                frames = unfold((parts @ (4.0 * self.haar)).permute(0, 3, 1, 2), groups, 1, 2)
                 return restored(frames.add(_GREY), *size)
 
         if torch.is_grad_enabled():
@@ -256,46 +271,70 @@ class SpaceStack(nn.Module):
 
     def __init__(self, levels: int, width: int, cells: int, mixes_time: bool) -> None:
         super().__init__()
-        self.multiple = 2**levels
         self.levels = nn.ModuleList(SpaceLevel(width, cells, mixes_time) for _ in range(levels))
 
     def forward(
-        self, high: Tensor, size: tuple[int, int], frames: Sequence[int], told: Tensor
-    ) -> Tensor:
-        """Frames at the low size, not clamped.
+        self,
+        high: Tensor,
+        size: tuple[int, int],
+        frames: Sequence[int],
+        told: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Frames at the low size, not clamped, and the last level's details.
+
+        Through as many of the last levels as the sizes need.
 
         Args:
             high: (B, 3, T, H, W).
             size: height and width of the low-rate frames, multiples of 4.
             frames: indices of those to take.
             told: (frames, `CONDITIONS` - 2): what is known of each but its size.
-        """
-        told = self._told(high.shape[-2:], size, told, high.shape[0])
-        left, x = self.multiple, high
-        for level in self.levels:
-            left //= 2
-            x = level(x, (size[0] * left, size[1] * left), frames, told)
-            frames = range(len(frames))
-        return x
 
-    def inverse(self, low: Tensor, size: tuple[int, int], told: Tensor) -> Tensor:
-        """(B, 3, T, h, w) to frames of height and width ``size``, not clamped."""
+        Returns:
+            (B, 3, frames, *size) and (B, `DETAILS`, frames, *size).
+        """
+        levels = self._between((high.shape[3], high.shape[4]), size)
+        left = 2 ** len(levels)
+        told = _told(high.shape[-2:], size, left, told, high.shape[0])
+        x, details = high, high
+        for level in levels:
+            left //= 2
+            x, details = level(x, (size[0] * left, size[1] * left), frames, told)
+            frames = range(len(frames))
+        return x, details
+
+    def inverse(
+        self, low: Tensor, size: tuple[int, int], told: Tensor, details: Tensor | None = None
+    ) -> Tensor:
+        """(B, 3, T, h, w) to frames of height and width ``size``, not clamped.
+
+        ``details`` are the last level's, as far as they are known; they may be overwritten.
+        """
         h, w = low.shape[-2:]
-        told = self._told(size, (h, w), told, low.shape[0])
+        levels = self._between(size, (h, w))
+        multiple = 2 ** len(levels)
+        told = _told(size, (h, w), multiple, told, low.shape[0])
         reached, x = 1, low
-        for level in reversed(self.levels):
-            assert isinstance(level, SpaceLevel)
+        for level in reversed(levels):
             reached *= 2
             whole = h * reached, w * reached
-            x = level.inverse(x, size if reached == self.multiple else whole, told)
+            x = level.inverse(x, size if reached == multiple else whole, told, details)
+            details = None
         return x
 
-    def _told(self, high: Sequence[int], low: tuple[int, int], told: Tensor, groups: int) -> Tensor:
-        there = [min(1.0, n / (self.multiple * m)) for n, m in zip(high, low, strict=True)]
-        # Between a half and all of it as a rule: brought to about -1 to 1.
-        filled = 4.0 * told.new_tensor(there) - 3.0
-        every = torch.cat((filled.expand(told.shape[0], -1), told), dim=1)
-        return every.repeat(groups, 1)
+    def _between(self, high: tuple[int, int], low: tuple[int, int]) -> list[SpaceLevel]:
+        levels = [level for level in self.levels if isinstance(level, SpaceLevel)]
+        return levels[-levels_between(high, low) :]
+
+
+def _told(
+    high: Sequence[int], low: tuple[int, int], multiple: int, told: Tensor, groups: int
+) -> Tensor:
+    there = [min(1.0, n / (multiple * m)) for n, m in zip(high, low, strict=True)]
+    # Between a half and all of it as a rule: brought to about -1 to 1.
+    filled = 4.0 * told.new_tensor(there) - 3.0
+    every = torch.cat((filled.expand(told.shape[0], -1), told), dim=1)
+    return every.repeat(groups, 1)
 
 
 def _mix_time(x: Tensor, groups: int) -> Tensor:

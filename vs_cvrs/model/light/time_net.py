@@ -121,16 +121,18 @@ class TimeNet(nn.Module):
     Args:
         width, blocks: as in `Trunk`.
         down: several frames in and one out, else the other way round.
+        details: channels of each of several frames that come beside its pixels.
 
     Attributes:
         reach: how far it sees, in pixels of the features.
         held: values held at once per such pixel and low-rate frame, about.
     """
 
-    def __init__(self, width: int, blocks: str, down: bool) -> None:
+    def __init__(self, width: int, blocks: str, down: bool, details: int = 0) -> None:
         super().__init__()
         self.down = down
-        sizes = [FOLDED * count for count in range(1, MAX_SLOTS + 1)]
+        self.channels = FOLDED + details
+        sizes = [self.channels * count for count in range(1, MAX_SLOTS + 1)]
         if down:
             self.first = nn.ModuleList(conv3(size, width) for size in sizes)
             self.last = nn.ModuleList([conv3(width, FOLDED, _LAST_GAIN)])
@@ -144,15 +146,18 @@ class TimeNet(nn.Module):
         self.held = 3 * width + 2 * sizes[-1]
 
     def forward(self, x: Tensor, counts: Sequence[int]) -> Tensor:
-        """(B * t, 12 max(counts), h, w) to (B * t, 12, h, w), or the other way round."""
+        """(B * t, C max(counts), h, w) to (B * t, 12, h, w), or the other way round.
+
+        C is 12, the pixels of a frame, and its details.
+        """
         device = x.device.type
         groups = x.shape[0] // len(counts)
         with torch.autocast(device, enabled=False):
             if self.down:
-                out = _by_count(self.skip, x, counts, FOLDED, 0)
-                features = activate(_by_count(self.first, x, counts, FOLDED, 0))
+                out = _by_count(self.skip, x, counts, self.channels, 0)
+                features = activate(_by_count(self.first, x, counts, self.channels, 0))
             else:
-                out = _by_count(self.skip, x, counts, 0, FOLDED)
+                out = _by_count(self.skip, x, counts, 0, self.channels)
                 features = activate(self.first[0](x))
         if torch.is_autocast_enabled(device):
             features = features.to(torch.get_autocast_dtype(device))
@@ -160,25 +165,28 @@ class TimeNet(nn.Module):
         out += (
             self.last[0](features)
             if self.down
-            else _by_count(self.last, features, counts, 0, FOLDED)
+            else _by_count(self.last, features, counts, 0, self.channels)
         )
         return out
 
 
-def steadied(frames: Tensor) -> Tensor:
+def steadied(frames: Tensor, details: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Frames of a group (B, 3, T, h, w) without the differences that restoring them makes.
 
-    Where nothing moves, restored frames differ by up to a level, and the space network would make
-    more of it, which is seen as flicker. So around each pixel frames become their mean where they
-    lie less than `_STILL` from it (RMS), stay where they lie more than `_MOVING` from it, and are
-    weighed in between. Detail that moves by less than that is worth less than 0.1 dB.
+    Where nothing moves, restored frames differ by up to a level, and the way to the high size would
+    make more of it, which is seen as flicker. So around each pixel frames become their mean where
+    they lie less than `_STILL` from it (RMS), stay where they lie more than `_MOVING` from it, and
+    are weighed in between; details (B, C, T, h, w) where their frames do. Detail that moves by less
+    than that is worth less than 0.1 dB.
     """
     mean = frames.mean(dim=2, keepdim=True)
     differences = frames - mean
     energy = differences.square().mean(dim=(1, 2)).unsqueeze(1)
     energy = F.avg_pool2d(energy, _AROUND, 1, _AROUND // 2, count_include_pad=False)
     kept = ((energy - _STILL**2) / (_MOVING**2 - _STILL**2)).clamp(0.0, 1.0)
-    return mean + differences * kept.unsqueeze(2)
+    if details is not None:
+        details = torch.lerp(details.mean(dim=2, keepdim=True), details, kept.unsqueeze(2))
+    return mean + differences * kept.unsqueeze(2), details
 
 
 def blended(frames: Tensor, carried: Sequence[int], count: int) -> Tensor:
