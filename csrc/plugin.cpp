@@ -19,10 +19,10 @@ namespace {
 constexpr std::string_view kPropertyPrefix = "CVRS";
 constexpr const char *kIndexProperty = "CVRSIndex";
 constexpr const char *kIntactProperty = "CVRSIntact";
-constexpr const char *kFieldsProperty = "_FieldBased"; // VapourSynth's: 1 bottom, 2 top field first
+constexpr const char *kFieldsProperty = "_FieldBased";           // VapourSynth's: 1 bottom, 2 top field first
 constexpr const char *kSceneBeginsProperty = "_SceneChangePrev"; // VapourSynth's, as scene detectors write them
 constexpr const char *kSceneEndsProperty = "_SceneChangeNext";
-constexpr std::int64_t kCachedSourceGroups = 2;        // the one that is made and the one that is read ahead
+constexpr std::int64_t kCachedSourceGroups = 2; // the one that is made and the one that is read ahead
 
 using Node = std::shared_ptr<VSNode>;
 using ConstFrame = std::shared_ptr<const VSFrame>;

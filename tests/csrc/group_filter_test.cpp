@@ -319,7 +319,8 @@ void a_group_is_where_the_processor_finds_it() {
 }
 
 void cuts_are_known_between_frames_that_follow_one_another() {
-    const auto cuts = [](std::vector<std::int64_t> sources, std::set<std::int64_t> begins, std::set<std::int64_t> ends) {
+    const auto cuts = [](std::vector<std::int64_t> sources, std::set<std::int64_t> begins,
+                         std::set<std::int64_t> ends) {
         Log log;
         FakeHost host;
         host.begins = begins, host.ends = ends;
