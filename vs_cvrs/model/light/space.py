@@ -291,7 +291,7 @@ class SpaceStack(nn.Module):
             told: (frames, `CONDITIONS` - 2): what is known of each but its size.
 
         Returns:
-            (B, 3, frames, *size) and (B, `DETAILS`, frames, *size).
+            (B, 3, frames, height, width) and (B, `DETAILS`, frames, height, width).
         """
         levels = self._between((high.shape[3], high.shape[4]), size)
         left = 2 ** len(levels)
