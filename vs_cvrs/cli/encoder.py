@@ -78,14 +78,15 @@ class Ffmpeg:
             return
         self._log.seek(0)
         said = self._log.read().decode(errors="replace").strip().splitlines()
-        if any("No space left" in line or "File too large" in line for line in said):
-            raise OSError(said[-1])
+        for number, words in ((errno.ENOSPC, "No space left"), (errno.EFBIG, "File too large")):
+            if any(words in line for line in said):
+                raise OSError(number, said[-1])
         if code == _FULL:
             # Nothing is said where what it says goes to the same disk.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         by = ended_by(code)
         if by == "SIGXFSZ":
-            raise OSError("File too large")
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         if by:
             raise CliError(f"ffmpeg was ended by {by}; try --resume")
         raise CliError(f"ffmpeg failed: {said[0] if said else f'exit code {code}'}")
