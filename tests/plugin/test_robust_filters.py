@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -48,14 +49,18 @@ def up(robust_model: Path) -> Callable[..., Any]:
     return lambda clip, **kw: core.cvrs.Upsample(clip, **options, **kw)
 
 
-def decoded(path: Path, low: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
-    """What the model itself restores from low-rate frames, in 8 bits."""
+def made_by(path: Path, low: npt.NDArray[np.uint8], count: int, way: str) -> npt.NDArray[np.uint8]:
+    """What the model itself makes of low-rate frames by that method, in 8 bits."""
     model = checkpoint.load(path).model.eval()
     with torch.inference_mode():
         clip = torch.from_numpy(low).permute(1, 0, 2, 3)[None] / 255.0
-        made = model.decode(clip, (count, *low.shape[2:]))[0].permute(1, 0, 2, 3)
+        made = getattr(model, way)(clip, (count, *low.shape[2:]))[0].permute(1, 0, 2, 3)
         levels: npt.NDArray[np.uint8] = (made * 255.0).round().byte().numpy()
     return levels
+
+
+decoded = functools.partial(made_by, way="decode")
+interpolated = functools.partial(made_by, way="interpolate")
 
 
 @pytest.mark.parametrize("stamp", [0, 1])
@@ -166,16 +171,6 @@ def test_marks_tell_where_a_clip_was_cut(down: Callable[..., Any], up: Callable[
 def sources(clip: Any) -> list[str]:
     """`CVRSSource` of each frame; "" where there is none."""
     return [frame.props.get("CVRSSource", "") for frame in clip.frames()]
-
-
-def interpolated(path: Path, low: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
-    """What the model itself makes of low-rate frames that hide nothing, in 8 bits."""
-    model = checkpoint.load(path).model.eval()
-    with torch.inference_mode():
-        clip = torch.from_numpy(low).permute(1, 0, 2, 3)[None] / 255.0
-        made = model.interpolate(clip, (count, *low.shape[2:]))[0].permute(1, 0, 2, 3)
-        levels: npt.NDArray[np.uint8] = (made * 255.0).round().byte().numpy()
-    return levels
 
 
 def test_a_foreign_clip_is_interpolated_and_says_so(

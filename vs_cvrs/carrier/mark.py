@@ -43,6 +43,7 @@ __all__ = [
     "HASH_BITS",
     "MIN_AREA",
     "MIN_SIDE",
+    "SEARCHED",
     "Evidence",
     "Found",
     "Message",
@@ -97,6 +98,9 @@ _MESSAGE_CERTAINTY, _NUMBER_CERTAINTY = 0.4, 0.8
 _REPEATED, _DROPPED, _JUMP, _ABSENT = 30.0, 30.0, 40.0, 30.0
 """What it costs, in nats, to take a frame for the one before again, for the one after the next, for
 any other, and for one without a mark."""
+
+SEARCHED = 32
+"""Frames at the start of a clip that are looked at for marks."""
 
 COLOURS = 9
 """Ideas that the reader has of the frames' colours."""

@@ -15,15 +15,13 @@ from vs_cvrs.timeline import Timeline
 
 __all__ = ["checksum_of", "read_marks", "stamp_of_marks"]
 
-_SEARCHED = 32  # low-rate frames at the start of a file
-
 
 def read_marks(clip: Any) -> Stated | None:
     """What the marks of a clip's first frames tell; None where they have none."""
     if not mark.fits(clip.width, clip.height):
         return None
     evidence = []
-    for n in range(min(clip.num_frames, _SEARCHED)):
+    for n in range(min(clip.num_frames, mark.SEARCHED)):
         try:
             evidence.append(mark.read(frame_array(clip.get_frame(n))))
         except vs.Error:  # a frame that cannot be decoded

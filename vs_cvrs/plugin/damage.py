@@ -89,9 +89,11 @@ class Judge:
 
     def is_ours(self, found: Stamp) -> bool:
         """Whether a frame with this stamp hides what our model can read, in groups as ours."""
-        size = (self.output.height, self.output.width)
-        fits = (found.height, found.width) == size or self.low == size
-        return found.checksum == self.checksum and fits and not self._other_grouping(found)
+        return (
+            found.checksum == self.checksum
+            and not self._other_size(found)
+            and not self._other_grouping(found)
+        )
 
     def damage(self, unit: Unit, found: Sequence[Stamp | None]) -> Damage | None:
         """What is wrong with a unit, by the stamps of its run's frames; None: all is as sent."""
@@ -109,11 +111,10 @@ class Judge:
             )
         if first.checksum != self.checksum:
             return Damage(f"{frames} were made with another model ({first.checksum})")
-        if not self.is_ours(first):
-            size = (self.output.height, self.output.width)
+        if self._other_size(first):
             return Damage(
                 f"{frames} were made from frames of {first.width}x{first.height}, not "
-                f"{size[1]}x{size[0]}"
+                f"{self.output.width}x{self.output.height}"
             )
         if not unit.whole:
             return Damage(
@@ -147,6 +148,10 @@ class Judge:
             return False
         shown[:] = self.output.samples(low[nearest])
         return True
+
+    def _other_size(self, found: Stamp) -> bool:
+        size = (self.output.height, self.output.width)
+        return (found.height, found.width) != size and self.low != size
 
     def _other_grouping(self, found: Stamp) -> bool:
         return (found.ratio, found.group_length) != (

@@ -47,9 +47,6 @@ __all__ = [
     "versions",
 ]
 
-_MARKS_READ = 32
-"""Frames at the start of a clip that are looked at for marks."""
-
 ReadFrame = Callable[[int], tuple[Mapping[str, Value], bytes]]
 """A frame's CVRS properties, and its samples, plane after plane; an error where it has none."""
 
@@ -125,7 +122,7 @@ def evidence(clip: Clip, read_frame: ReadFrame) -> list[mark.Evidence]:
         return []
     kind = frame_type(clip)
     found = []
-    for n in range(min(_MARKS_READ, clip.frames)):
+    for n in range(min(mark.SEARCHED, clip.frames)):
         frame = np.frombuffer(read_frame(n)[1], kind.dtype).reshape(3, clip.height, clip.width)
         found.append(mark.read(frame))
     return found

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, NamedTuple, cast
@@ -240,12 +240,7 @@ def bits(frames: Tensor, quantiser: float) -> Tensor:
     def cost(x: Tensor) -> Tensor:
         return torch.log2(1.0 + _dct(x).abs() / step).sum(dim=(-1, -2))
 
-    whole = cost(luma)
-    if luma.shape[1] > 1:
-        change = cost(luma[:, 1:] - luma[:, :-1])
-        whole = torch.cat((whole[:, :1], torch.minimum(whole[:, 1:], change)), dim=1)
-    pixels = luma.shape[1] * luma.shape[2] * luma.shape[3]
-    return whole.flatten(1).sum(dim=1) / pixels
+    return _a_pixel(cost(luma), cost, luma)
 
 
 def lossless_bits(frames: Tensor) -> Tensor:
@@ -271,25 +266,21 @@ def lossless_bits(frames: Tensor) -> Tensor:
     least, most = torch.minimum(left, above), torch.maximum(left, above)
     predicted = torch.maximum(torch.minimum(slope, most), least)
     whole = cost(functional.pad(levels[..., 1:, 1:] - predicted, (1, 0, 1, 0)))
-    if levels.shape[2] > 1:
-        change = cost(levels[:, :, 1:] - levels[:, :, :-1])
-        whole = torch.cat((whole[:, :, :1], torch.minimum(whole[:, :, 1:], change)), dim=2)
-    pixels = levels.shape[2] * levels.shape[3] * levels.shape[4]
-    return whole.flatten(1).sum(dim=1) / pixels
+    return _a_pixel(whole, cost, levels)
 
 
-@torch.no_grad()
-def encode_and_decode(planes: Planes, codec: str, crf: float, preset: str) -> Planes:
-    """4:2:0 planes through a real encoder and decoder (PyAV, FFmpeg's libraries).
+def _a_pixel(whole: Tensor, cost: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    """Bits per pixel of frames each of whose blocks is coded by itself or from the frame before.
 
     Args:
-        planes: levels of 8 bits, of any float type; rounded here.
-        codec: FFmpeg's name of an encoder: libx264, libx265, libsvtav1 or libvpx-vp9.
-        crf: the encoder's constant rate factor.
-        preset: the encoder's; for libvpx-vp9 its ``cpu-used``.
+        whole: what blocks take by themselves, (batch, ..., frames, rows, columns).
+        cost: gives that of what frames (batch, ..., frames, height, width) differ by.
+        frames: they.
     """
-    with _own_scheduling():
-        return _encode_and_decode(planes, codec, crf, preset)
+    if frames.shape[-3] > 1:
+        change = torch.minimum(whole[..., 1:, :, :], cost(frames.diff(dim=-3)))
+        whole = torch.cat((whole[..., :1, :, :], change), dim=-3)
+    return whole.flatten(1).sum(dim=1) / frames.shape[-3:].numel()
 
 
 @contextmanager
@@ -310,7 +301,17 @@ def _own_scheduling() -> Iterator[None]:
         os.sched_setscheduler(0, policy, parameters)
 
 
-def _encode_and_decode(planes: Planes, codec: str, crf: float, preset: str) -> Planes:
+@torch.no_grad()
+@_own_scheduling()
+def encode_and_decode(planes: Planes, codec: str, crf: float, preset: str) -> Planes:
+    """4:2:0 planes through a real encoder and decoder (PyAV, FFmpeg's libraries).
+
+    Args:
+        planes: levels of 8 bits, of any float type; rounded here.
+        codec: FFmpeg's name of an encoder: libx264, libx265, libsvtav1 or libvpx-vp9.
+        crf: the encoder's constant rate factor.
+        preset: the encoder's; for libvpx-vp9 its ``cpu-used``.
+    """
     import av
 
     device, dtype = planes.luma.device, planes.luma.dtype
