@@ -25,6 +25,7 @@ def main(
     resume: Annotated[Path | None, typer.Option(help="Folder of a run to go on with.")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw clips.")] = 1,
 ) -> None:
     """Train a model as CONFIG says; an interrupted run goes on with --resume."""
     if device == "auto":
@@ -37,7 +38,7 @@ def main(
             raise ConfigError(f"{resume} holds no run to go on with")
         if not resume and exists:
             raise ConfigError(f"{folder} holds a run already; go on with --resume {folder}")
-        Trainer(settings, folder, torch.device(device), init).run()
+        Trainer(settings, folder, torch.device(device), init, workers).run()
     except (ValueError, OSError, RuntimeError) as error:
         typer.echo(f"train: {error}", err=True)
         raise typer.Exit(2) from error

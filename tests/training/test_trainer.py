@@ -251,7 +251,7 @@ def test_what_space_has_learned_can_be_spread(config: Path, tmp_path: Path) -> N
     settings = yaml.safe_load(config.read_text())
     settings["architecture"] = "lite-any"
     settings["options"] |= ANY_OPTIONS
-    settings["options"]["path_through_time"] = True
+    settings["options"]["shared_cells"] = 1
     stage = {"train": "space", "steps": 2, "batch": 1, "crop": 24, "precision": "fp32", "warmup": 0}
     stage |= {"ratios": ["1"], "scales": [2, 2], "whole": 1.0, "rate": 1e-2}
     settings["stages"] = [stage, stage | {"steps": 1, "rate": 0.0, "final_rate": 0.0}]
@@ -289,7 +289,7 @@ def test_what_is_shared_begins_from_a_model_without_it(config: Path, tmp_path: P
     settings["options"] |= ANY_OPTIONS
     before = tmp_path / "before.safetensors"
     checkpoint.save(before, build("lite-any", settings["options"]), {})
-    settings["options"]["path_through_time"] = True
+    settings["options"]["shared_cells"] = 1
     settings["stages"] = [
         {"train": "shared", "steps": 1, "batch": 1, "crop": 24, "precision": "fp32", "warmup": 0}
         | {"ratios": ["2"], "scales": [2, 2], "whole": 1.0}

@@ -45,7 +45,6 @@ __all__ = ["Trainer"]
 _STATE = "state.pt"
 _EMA_WARMUP = 10.0
 _FEWEST_BITS = 0.02  # a pixel; still clips must not lead
-_WORKERS = 1
 _CRF_GUESS = 2.0  # how well senders know what will be done to their frames
 _TRAVEL = 1  # apart from what the data are drawn with
 
@@ -132,15 +131,22 @@ class Trainer:
         device: where to train.
         init: weights to start from, a checkpoint of the same architecture and options; a lite
             model's for a lite-any model.
+        workers: processes that draw clips; what they draw is the same for any number.
 
     Raises:
         ConfigError: the data cannot be used, or the run in ``folder`` is another one.
     """
 
     def __init__(
-        self, config: TrainingConfig, folder: Path, device: torch.device, init: Path | None = None
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        device: torch.device,
+        init: Path | None = None,
+        workers: int = 1,
     ) -> None:
         self.config = config
+        self.workers = workers
         self.folder = folder
         self.device = device
         torch.manual_seed(config.seed)
@@ -180,7 +186,8 @@ class Trainer:
             elif (
                 isinstance(other, LiteAnyModel)
                 and isinstance(mine, LiteAnyModel)
-                and (mine.options["path_through_time"] and not other.options["path_through_time"])
+                and mine.options["shared_cells"]
+                and not other.options["shared_cells"]
             ):
                 mine.start_without_sharing(other)
             else:
@@ -196,7 +203,7 @@ class Trainer:
         loader = DataLoader(
             Subset(data, range(self.step, self.config.steps)),
             batch_size=None,
-            num_workers=_WORKERS,
+            num_workers=self.workers,
             prefetch_factor=4,
             worker_init_fn=_start_worker,
         )
@@ -299,8 +306,9 @@ class Trainer:
     def _update_average(self) -> None:
         # The first steps are far from anything worth averaging: the window grows with the run.
         decay = min(self.config.ema, (1.0 + self.step) / (_EMA_WARMUP + self.step))
-        for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            kept.lerp_(new, 1.0 - decay)
+        kept: list[Tensor] = list(self.average.parameters())
+        new: list[Tensor] = list(self.model.parameters())
+        torch._foreach_lerp_(kept, new, 1.0 - decay)
 
     def _validate(self) -> dict[str, float]:
         scores = {}

@@ -50,7 +50,7 @@ class LightModel(CvrsModel):
             elif name.endswith("cells"):
                 if not 0 <= value <= 64:
                     raise ValueError(f"{name} must be 0 to 64, got {value}")
-            elif name in ("path_mixes_time", "path_through_time"):
+            elif name == "path_mixes_time":
                 if not isinstance(value, bool):
                     raise ValueError(f"{name} must be true or false, got {value!r}")
             elif name == "interlace":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,6 +15,7 @@ __all__ = [
     "as_frames",
     "fold",
     "join_columns",
+    "picked",
     "shift_time",
     "shifted_rows",
     "split_columns",
@@ -106,3 +110,15 @@ def as_frames(x: Tensor) -> Tensor:
 def as_clip(x: Tensor, groups: int) -> Tensor:
     """Inverse of `as_frames`; ``groups`` is the batch size B that it gives back."""
     return x.reshape(groups, -1, *x.shape[1:]).transpose(1, 2)
+
+
+def picked(x: Tensor, indices: Sequence[int], axis: int) -> Tensor:
+    """What stands at these indices of an axis, in this order."""
+    return x.index_select(axis, _on_device(tuple(indices), x.device))
+
+
+@functools.lru_cache(maxsize=256)
+def _on_device(indices: tuple[int, ...], device: torch.device) -> Tensor:
+    # Kept: to bring even a few numbers to a GPU, the host waits for it.
+    with torch.inference_mode(False):
+        return torch.tensor(indices, device=device)

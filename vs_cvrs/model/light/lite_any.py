@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from vs_cvrs.model.base import Size
 from vs_cvrs.model.light.base import ImsmModel
 from vs_cvrs.model.light.details import SpaceNet, enlarged, reduced
-from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
+from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.space import (
@@ -62,7 +62,8 @@ class LiteAnyModel(ImsmModel):
             invertible path for space, and its cells; without cells there is none, and all groups
             take the networks.
         path_mixes_time: these functions see the frame before and the one after.
-        path_through_time: groups that lose frames have such a path in place of the networks.
+        shared_cells: cells of such a path that groups have that lose frames and size; without
+            cells they take the networks.
         interlace: as in `LiteModel`.
     """
 
@@ -83,7 +84,7 @@ class LiteAnyModel(ImsmModel):
         path_width: int = 24,
         path_cells: int = 0,
         path_mixes_time: bool = True,
-        path_through_time: bool = False,
+        shared_cells: int = 0,
         interlace: float = 1.0,
     ) -> None:
         super().__init__()
@@ -99,7 +100,7 @@ class LiteAnyModel(ImsmModel):
             "path_width": path_width,
             "path_cells": path_cells,
             "path_mixes_time": path_mixes_time,
-            "path_through_time": path_through_time,
+            "shared_cells": shared_cells,
             "interlace": interlace,
         }
         self._check_options()
@@ -111,8 +112,8 @@ class LiteAnyModel(ImsmModel):
             )
 
         self.path = path()
-        if path_through_time and path_cells:
-            self.shared_path = SpaceStack(MAX_LEVELS, path_width, path_cells, path_mixes_time)
+        if shared_cells:
+            self.shared_path = SpaceStack(MAX_LEVELS, path_width, shared_cells, path_mixes_time)
             self.shared_down = TimeNet(width, down_blocks, down=True, details=_BESIDE)
             self.shared_up = TimeNet(width, up_blocks, down=False, details=_BESIDE)
         else:
@@ -146,7 +147,7 @@ class LiteAnyModel(ImsmModel):
 
     @property
     def _through_time(self) -> bool:
-        return bool(self.options["path_through_time"] and self.options["path_cells"])
+        return bool(self.options["shared_cells"])
 
     def space_parameters(self) -> list[nn.Parameter]:
         return self._named(("path.", "shared_", "space_"))
@@ -205,20 +206,25 @@ class LiteAnyModel(ImsmModel):
 
     @torch.no_grad()
     def start_without_sharing(self, other: LiteAnyModel) -> None:
-        """Take over a model without `path_through_time`, the rest of its options being these.
+        """Take over a model without a path that frames share, the rest of its options being these.
 
-        What groups take that lose frames and size begins as the path of those that lose size, and
-        the time networks.
+        What groups take that lose frames and size begins as the path of those that lose size, or
+        the first of its cells, and the time networks.
 
         Raises:
             ValueError: other options differ.
         """
-        if {**other.options, "path_through_time": True} != self.options or other._through_time:
-            raise ValueError("its options are others, beside path_through_time")
+        if {**self.options, "shared_cells": 0} != other.options:
+            raise ValueError("its options are others, beside shared_cells")
         known = other.state_dict()
         mine = self.state_dict()
         self.load_state_dict({name: known.get(name, value) for name, value in mine.items()})
-        self.shared_path.load_state_dict(other.path[-1].state_dict())
+        for stack in other.path[-1:]:
+            assert isinstance(stack, SpaceStack)
+            for level, source in zip(self.shared_path.levels, stack.levels, strict=True):
+                assert isinstance(level, SpaceLevel)
+                assert isinstance(source, SpaceLevel)
+                level.start_from(source)
         self._share()
 
     @torch.no_grad()
@@ -226,10 +232,11 @@ class LiteAnyModel(ImsmModel):
         """Begin each level of the paths for space with what that for space 2x has learned."""
         source = self.path[0]
         assert isinstance(source, SpaceStack)
-        learned = source.levels[0].state_dict()
+        learned = source.levels[0]
+        assert isinstance(learned, SpaceLevel)
         for module in self.modules():
             if isinstance(module, SpaceLevel):
-                module.load_state_dict(learned)
+                module.start_from(learned)
         self._share()
 
     def pads(self, high: tuple[int, int], low: tuple[int, int]) -> bool:
@@ -257,7 +264,7 @@ class LiteAnyModel(ImsmModel):
         if t == size[0]:
             return frames
         b = frames.shape[0]
-        slots = fold(frames[:, :, list(layout.slots)], max(layout.counts), 2)
+        slots = fold(picked(frames, layout.slots, 2), max(layout.counts), 2)
         net = self.time_down
         if details is not None:
             net = self.shared_down
@@ -285,7 +292,7 @@ class LiteAnyModel(ImsmModel):
         made = as_frames(in_strips(chain, as_clip(fold(latent, 1, 2), b), net.reach, net.held, 2))
         # Each carried frame on its own: its pixels, and what comes beside them.
         h, w = made.shape[2:]
-        each = made.reshape(b, -1, net.channels, h, w)[:, list(layout.places)].flatten(0, 1)
+        each = picked(made.reshape(b, -1, net.channels, h, w), layout.places, 1).flatten(0, 1)
         frames = unfold(each[:, :FOLDED], b, 1, 2)
         details = unfold(each[:, FOLDED:], b, 1, 2) if net.channels > FOLDED else None
         if scaled:
@@ -309,7 +316,7 @@ class LiteAnyModel(ImsmModel):
             # learns to do without it more easily than they do.
             return made.clamp(0.0, 1.0), details
         if len(layout.carried) < high.shape[2]:
-            high = high[:, :, list(layout.carried)]
+            high = picked(high, layout.carried, 2)
         if not self.pads(size, low):
             return reduced(self.space_down, high, height, width), None
         padding = (0, width - size[1], 0, height - size[0], 0, 0)
@@ -343,7 +350,7 @@ def _beside(slots: Tensor, details: Tensor, groups: int, layout: Layout) -> Tens
     """Frames' pixels in slots, (B * t, 12 n, h, w), each with its details beside it."""
     h, w = slots.shape[2:]
     pixels = slots.reshape(groups, -1, FOLDED, h, w)
-    chosen = details.reshape(groups, -1, _BESIDE, h, w)[:, list(layout.slots)]
+    chosen = picked(details.reshape(groups, -1, _BESIDE, h, w), layout.slots, 1)
     return torch.cat((pixels, chosen), dim=2).reshape(slots.shape[0], -1, h, w)
 
 

@@ -45,8 +45,8 @@ def _along(x: Tensor, size: int, axis: int) -> Tensor:
     if x.shape[axis] == size:
         return x
     parts = []
-    for block in _inverse(size, x.shape[axis]):
-        matrix = block.matrix.to(x.device)
+    for block in _inverse(size, x.shape[axis], x.device):
+        matrix = block.matrix
         seen = x.narrow(axis, block.begin, matrix.shape[1])
         parts.append(matrix @ seen if axis == -2 else seen @ matrix.T)
     return torch.cat(parts, dim=axis)
@@ -60,7 +60,8 @@ class _Block(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _inverse(size: int, other: int) -> tuple[_Block, ...]:
+@torch.inference_mode(False)
+def _inverse(size: int, other: int, device: torch.device) -> tuple[_Block, ...]:
     """What undoes bicubic resampling from ``size`` to ``other`` pixels, block by block."""
     eye = torch.eye(size)[None, None]
     forward = F.interpolate(eye, (other, size), mode="bicubic", antialias=True)[0, 0].double()
@@ -78,5 +79,5 @@ def _inverse(size: int, other: int) -> tuple[_Block, ...]:
         normal = part.T @ part + _RIDGE * torch.eye(right - left, dtype=torch.float64)
         matrix = torch.linalg.solve(normal, part.T)[begin - left : end - left]
         matrix = matrix / matrix.sum(dim=1, keepdim=True)  # flat areas keep their level
-        blocks.append(_Block(top, matrix.float()))
+        blocks.append(_Block(top, matrix.float().to(device)))
     return tuple(blocks)

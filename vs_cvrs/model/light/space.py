@@ -28,6 +28,7 @@ from vs_cvrs.model.light.folding import (
     as_clip,
     as_frames,
     fold,
+    picked,
     unfold,
 )
 from vs_cvrs.model.light.fused import activate
@@ -217,6 +218,11 @@ class SpaceLevel(nn.Module):
             means, details = cell.inverse(means, details, groups, told)
         return self._put_together(means, details, groups, size)
 
+    def start_from(self, other: SpaceLevel) -> None:
+        """Take over another one's cells, as many of the first as there are here."""
+        for cell, source in zip(self.cells, other.cells, strict=False):
+            cell.load_state_dict(source.state_dict())
+
     def _take_apart(
         self, high: Tensor, size: tuple[int, int], frames: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
@@ -228,7 +234,7 @@ class SpaceLevel(nn.Module):
                 return x.permute(0, 2, 3, 1) @ self.haar.T
 
         if torch.is_grad_enabled():
-            parts = parts_of(high[:, :, list(frames)])
+            parts = parts_of(picked(high, frames, 2))
             means, details = parts[..., :_MEANS], parts[..., _MEANS:]
         else:
             # Frame by frame: nothing but the features is as large as all of them.
@@ -332,8 +338,8 @@ def _told(
 ) -> Tensor:
     there = [min(1.0, n / (multiple * m)) for n, m in zip(high, low, strict=True)]
     # Between a half and all of it as a rule: brought to about -1 to 1.
-    filled = 4.0 * told.new_tensor(there) - 3.0
-    every = torch.cat((filled.expand(told.shape[0], -1), told), dim=1)
+    filled = [told.new_full((told.shape[0], 1), 4.0 * part - 3.0) for part in there]
+    every = torch.cat((*filled, told), dim=1)
     return every.repeat(groups, 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.light.blocks import Blocks, blocks_reach, conv3
+from vs_cvrs.model.light.folding import picked
 from vs_cvrs.model.light.fused import activate
 from vs_cvrs.model.light.space import CONDITIONS
 from vs_cvrs.timeline import Timeline
@@ -77,12 +79,18 @@ class Layout:
         """What the path for space is told of each carried frame: how many its low-rate frame
         carries, and whether it is their first.
         """
-        rows = torch.zeros(len(self.carried), CONDITIONS - 2)
-        for row, place in enumerate(self.places):
-            low, position = divmod(place, max(self.counts))
-            rows[row, self.counts[low] - 1] = 1.0
+        return _told(self, like.device).to(like.dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _told(layout: Layout, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        rows = torch.zeros(len(layout.carried), CONDITIONS - 2)
+        for row, place in enumerate(layout.places):
+            low, position = divmod(place, max(layout.counts))
+            rows[row, layout.counts[low] - 1] = 1.0
             rows[row, -1] = float(position == 0)
-        return rows.to(like)
+        return rows.to(device)
 
 
 def _by_count(
@@ -107,10 +115,11 @@ def _by_count(
 
     if len(set(counts)) == 1:
         return run(x, counts[0])
-    every = torch.tensor(counts, device=x.device).repeat(x.shape[0] // len(counts))
-    chosen = [torch.nonzero(every == count)[:, 0] for count in sorted(set(counts))]
-    parts = [run(x[index], count) for index, count in zip(chosen, sorted(set(counts)), strict=True)]
-    return torch.cat(parts)[torch.argsort(torch.cat(chosen))]
+    every = [*counts] * (x.shape[0] // len(counts))
+    chosen = {n: [i for i, count in enumerate(every) if count == n] for n in sorted(set(counts))}
+    parts = [run(picked(x, indices, 0), count) for count, indices in chosen.items()]
+    order = [index for indices in chosen.values() for index in indices]
+    return picked(torch.cat(parts), [order.index(index) for index in range(len(order))], 0)
 
 
 class TimeNet(nn.Module):
