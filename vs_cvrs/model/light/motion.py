@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vs_cvrs.model.light.constants import constant
+
 __all__ = ["FINEST", "bilateral_motion", "difference", "moved"]
 
 FINEST = 4
@@ -82,7 +84,7 @@ def difference(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _luma(frames: Tensor) -> Tensor:
-    weights = frames.new_tensor(_LUMA).view(1, 3, 1, 1)
+    weights = constant(_LUMA, frames.dtype, frames.device).view(1, 3, 1, 1)
     return (frames * weights).sum(dim=1, keepdim=True)
 
 
@@ -92,7 +94,7 @@ def _halved(x: Tensor) -> Tensor:
 
 def _searched(first: Tensor, second: Tensor, motion: Tensor, step: float) -> Tensor:
     """Motion after one step of the search at one size."""
-    offsets = motion.new_tensor(_OFFSETS)
+    offsets = constant(_OFFSETS, motion.dtype, motion.device)
     surroundings = _mean(motion, _AROUND)
     costs = []
     for offset in offsets:
