@@ -158,3 +158,12 @@ def test_batches_range_over_ratios_and_scales() -> None:
 def test_without_ranges_every_batch_is_alike() -> None:
     batches = [dataset()[step] for step in range(10)]
     assert {(batch.high.shape[2], batch.low_size) for batch in batches} == {(8, (4, 32, 32))}
+
+
+def test_at_full_size_every_group_loses_a_frame() -> None:
+    stage = Stage(
+        steps=20, batch=1, crop=16, vary_group=True, ratios=[Fraction(6, 5), Fraction(5, 4)]
+    )
+    batches = [dataset(stage=stage)[step] for step in range(20)]
+    assert all(batch.high.shape[2] > batch.low_size[0] for batch in batches)
+    assert len({batch.low_size[0] for batch in batches}) > 1

@@ -152,6 +152,9 @@ class ClipDataset(Dataset[Batch]):
         rng = np.random.default_rng((self._seed, step))
         ratio, scale = _factors(rng, stage)
         group = _group_length(rng, stage, ratio)
+        if stage.scales[1] == 1:
+            while Timeline(ratio, group).high_begin(group) == group:
+                group += 1  # 6/5 loses none of a single frame
         timeline = Timeline(ratio, group)
         frames = timeline.high_begin(group)
         size = low_size(stage.crop, scale)
