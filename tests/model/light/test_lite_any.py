@@ -28,7 +28,7 @@ SPACE: dict[str, Any] = {
     "path_width": 16,
     "path_cells": 2,
 }
-THROUGH: dict[str, Any] = {"shared_cells": 2}
+THROUGH: dict[str, Any] = {"shared_cells": 2, "shared_up_blocks": "qhqh"}
 
 SIZES = [  # high-rate and low-rate (frames, height, width)
     ((8, 32, 48), (4, 32, 48)),
@@ -377,7 +377,7 @@ def test_a_model_without_the_path_through_time_can_be_gone_on_with() -> None:
         made = model.encode(x, (4, 16, 16))
         frames, _ = model._to_low_size(x, 16, 16, Layout.of(8, 4))
         assert torch.allclose(made, before.encode(frames, (4, 16, 16)), atol=1e-5)
-    with pytest.raises(ValueError, match="beside shared_cells"):
+    with pytest.raises(ValueError, match="beside those of what is shared"):
         model.start_without_sharing(small_model(path_width=24))
 
 
@@ -401,6 +401,10 @@ def test_more_low_rate_frames_than_high_rate_ones_are_named(
         ({"space_width": 4}, "space_width must be 8 to 1024, got 4"),
         ({"space_up_blocks": "hx"}, "space_up_blocks must be up to 64 letters of 'h', 'q'"),
         ({"path_cells": 65}, "path_cells must be 0 to 64, got 65"),
+        (
+            {"shared_cells": 1, "shared_up_blocks": "hq"},
+            "shared_up_blocks must begin with up_blocks, 'qhqhq', got 'hq'",
+        ),
         ({"path_mixes_time": 1}, "path_mixes_time must be true or false, got 1"),
         ({"cells": 65}, "cells must be 0 to 64, got 65"),
         ({"depth": 3}, "options of a lite-any model: .*'depth'"),

@@ -64,6 +64,8 @@ class LiteAnyModel(ImsmModel):
         path_mixes_time: these functions see the frame before and the one after.
         shared_cells: cells of such a path that groups have that lose frames and size; without
             cells they take the networks.
+        shared_down_blocks, shared_up_blocks: of the time networks at the low size that belong to
+            that path; they begin with those of the other time networks.
         interlace: as in `LiteModel`.
     """
 
@@ -85,6 +87,8 @@ class LiteAnyModel(ImsmModel):
         path_cells: int = 0,
         path_mixes_time: bool = True,
         shared_cells: int = 0,
+        shared_down_blocks: str = "hq",
+        shared_up_blocks: str = "qhqhq",
         interlace: float = 1.0,
     ) -> None:
         super().__init__()
@@ -101,9 +105,17 @@ class LiteAnyModel(ImsmModel):
             "path_cells": path_cells,
             "path_mixes_time": path_mixes_time,
             "shared_cells": shared_cells,
+            "shared_down_blocks": shared_down_blocks,
+            "shared_up_blocks": shared_up_blocks,
             "interlace": interlace,
         }
         self._check_options()
+        for name in ("down_blocks", "up_blocks") if shared_cells else ():
+            if not self.options[f"shared_{name}"].startswith(self.options[name]):
+                raise ValueError(
+                    f"shared_{name} must begin with {name}, {self.options[name]!r}, "
+                    f"got {self.options[f'shared_{name}']!r}"
+                )
 
         def path() -> nn.ModuleList:
             return nn.ModuleList(
@@ -114,8 +126,8 @@ class LiteAnyModel(ImsmModel):
         self.path = path()
         if shared_cells:
             self.shared_path = SpaceStack(MAX_LEVELS, path_width, shared_cells, path_mixes_time)
-            self.shared_down = TimeNet(width, down_blocks, down=True, details=_BESIDE)
-            self.shared_up = TimeNet(width, up_blocks, down=False, details=_BESIDE)
+            self.shared_down = TimeNet(width, shared_down_blocks, down=True, details=_BESIDE)
+            self.shared_up = TimeNet(width, shared_up_blocks, down=False, details=_BESIDE)
         else:
             self.space_down = SpaceNet(space_width, space_down_blocks, down=True)
             self.space_up = SpaceNet(space_width, space_up_blocks, down=False)
@@ -140,7 +152,8 @@ class LiteAnyModel(ImsmModel):
         if not self._through_time:
             return
         for mine, other in ((self.shared_down, self.time_down), (self.shared_up, self.time_up)):
-            mine.body.load_state_dict(other.body.state_dict())
+            for block, source in zip(mine.body.blocks, other.body.blocks, strict=False):
+                block.load_state_dict(source.state_dict())
             for name in ("first", "last", "skip"):
                 for layer, source in zip(getattr(mine, name), getattr(other, name), strict=True):
                     _copy_widened(layer, source)
@@ -214,11 +227,16 @@ class LiteAnyModel(ImsmModel):
         Raises:
             ValueError: other options differ.
         """
-        if {**self.options, "shared_cells": 0} != other.options:
-            raise ValueError("its options are others, beside shared_cells")
+        mine, its = (
+            {name: value for name, value in model.options.items() if "shared" not in name}
+            for model in (self, other)
+        )
+        if mine != its:
+            raise ValueError("its options are others, beside those of what is shared")
         known = other.state_dict()
-        mine = self.state_dict()
-        self.load_state_dict({name: known.get(name, value) for name, value in mine.items()})
+        self.load_state_dict(
+            {name: known.get(name, value) for name, value in self.state_dict().items()}
+        )
         for stack in other.path[-1:]:
             assert isinstance(stack, SpaceStack)
             for level, source in zip(self.shared_path.levels, stack.levels, strict=True):
