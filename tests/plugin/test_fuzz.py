@@ -117,7 +117,7 @@ def clips(draw: Any) -> Any:
 
 
 fuzzed = settings(
-    max_examples=1500,
+    max_examples=1000,
     deadline=None,
     derandomize=True,
     database=None,
