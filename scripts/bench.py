@@ -47,7 +47,7 @@ from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.model.paper.sampler import Sampler
 from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.programs.vspipe import find_vspipe
-from vs_cvrs.runtime.devices import PRECISIONS, device_context
+from vs_cvrs.runtime.devices import PRECISIONS, device_context, takes_tf32
 from vs_cvrs.runtime.session import open_session
 from vs_cvrs.texts import shown
 from vs_cvrs.timeline import low_size
@@ -157,7 +157,7 @@ def measure_model(
 
     size = (_LOWS, *low.shape[2:])
     bound = bounded_memory(session.max_memory * 2**20)
-    with torch.inference_mode(), device_context(device), bound:
+    with torch.inference_mode(), device_context(device, takes_tf32(model)), bound:
         shares = _shares(model, device, size, (count, height, width))
     flops, channels = _convolutions(model, device, ratio, scale)
     flops *= width * height

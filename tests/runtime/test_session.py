@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import os
@@ -22,7 +23,7 @@ import watched
 from conftest import TINY_CONV
 
 from vs_cvrs.checkpoints import zoo
-from vs_cvrs.runtime import memory
+from vs_cvrs.runtime import devices, memory
 from vs_cvrs.runtime import session as session_module
 from vs_cvrs.runtime.devices import resolve_device
 from vs_cvrs.runtime.session import Session, find_open, open_session
@@ -369,6 +370,47 @@ def test_automatic_precision_on_cpus(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
     session = open_session(path, "cpu", "auto")
     assert session.model.convolution_dtype is (torch.bfloat16 if takes and fast else None)
+
+
+@pytest.mark.parametrize("takes", [False, True])
+def test_tf32_only_beside_networks_of_reduced_precision(
+    save_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, takes: bool
+) -> None:
+    monkeypatch.setattr(doubles.NearestModel, "takes_tf32", takes)
+    path = save_model("nearest", {})
+    for precision, expected in {"fp32": False, "fp16": takes, "bf16": takes}.items():
+        assert devices.takes_tf32(open_session(path, "cpu", precision).model) is expected
+
+
+def test_settings_of_cuda_hold_in_each_session_and_end_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    both_began = threading.Barrier(2)
+
+    def settings() -> tuple[bool, bool]:
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    def compute(tf32: bool) -> list[tuple[bool, bool]]:
+        seen = []
+        both_began.wait(30)
+        for _ in range(50):
+            with (
+                contextlib.suppress(RuntimeError),
+                devices.device_context(torch.device("cuda", 0), tf32),
+            ):
+                seen.append(settings())
+                time.sleep(0)
+                seen.append(settings())
+                raise RuntimeError("out of memory")
+        return seen
+
+    before = settings()
+    with ThreadPoolExecutor(2) as pool:
+        with_tf32, exact = (pool.submit(compute, tf32) for tf32 in (True, False))
+        assert set(with_tf32.result()) == {(True, True)}
+        assert set(exact.result()) == {(False, False)}
+    assert settings() == before
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,8 +16,10 @@ from vs_cvrs.texts import shown
 __all__ = [
     "PRECISIONS",
     "automatic_precision",
+    "cuda_settings",
     "device_context",
     "resolve_device",
+    "takes_tf32",
 ]
 
 PRECISIONS: dict[str, torch.dtype | None] = {
@@ -24,7 +27,7 @@ PRECISIONS: dict[str, torch.dtype | None] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-"""What the down and up networks compute in; the IMSM always computes in float32."""
+"""What the down and up networks compute in; the IMSM is in float32 (on CUDA see `takes_tf32`)."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -63,15 +66,40 @@ def automatic_precision(model: CvrsModel, device: torch.device) -> torch.dtype |
     return torch.bfloat16 if fast and model.takes_bfloat16 else None
 
 
+_settings = threading.Lock()
+"""PyTorch's settings for CUDA are the process's: they are one session's at a time."""
+
+
 @contextlib.contextmanager
-def device_context(device: torch.device) -> Iterator[None]:
-    """The settings that a session computes under."""
+def device_context(device: torch.device, tf32: bool = False) -> Iterator[None]:
+    """The settings that a session computes under; on CUDA, for one session at a time.
+
+    ``tf32``: CUDA may compute in TF32 what is float32.
+    """
     if device.type != "cuda":
         yield
         return
-    # The same numbers every time: no search for the fastest algorithm, no TF32 in what is float32.
-    exact = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    with torch.cuda.device(device), exact:
+    with torch.cuda.device(device), _settings, cuda_settings(tf32):
         yield
+
+
+@contextlib.contextmanager
+def cuda_settings(tf32: bool) -> Iterator[None]:
+    """The process's settings for computing on CUDA, and at the end those that were there before."""
+    matrices = torch.backends.cuda.matmul
+    before = matrices.allow_tf32
+    # The same numbers every time: no search for the fastest algorithm.
+    convolutions = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32
+    )
+    with convolutions:
+        matrices.allow_tf32 = tf32
+        try:
+            yield
+        finally:
+            matrices.allow_tf32 = before
+
+
+def takes_tf32(model: CvrsModel) -> bool:
+    """Whether what stays float32 on CUDA is computed in TF32: not for precision="fp32"."""
+    return model.convolution_dtype is not None and model.takes_tf32

@@ -22,7 +22,13 @@ from torch import Tensor
 from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model.base import CvrsModel, round_to_bits
 from vs_cvrs.model.strips import bounded_memory
-from vs_cvrs.runtime.devices import PRECISIONS, automatic_precision, device_context, resolve_device
+from vs_cvrs.runtime.devices import (
+    PRECISIONS,
+    automatic_precision,
+    device_context,
+    resolve_device,
+    takes_tf32,
+)
 from vs_cvrs.runtime.memory import MAX_MEMORY_RANGE, default_memory, is_out_of_memory
 from vs_cvrs.runtime.transfer import Stored, open_transfer
 from vs_cvrs.texts import shown
@@ -221,7 +227,8 @@ class Session:
 
     def _run[T](self, work: Callable[[], T]) -> T:
         def in_context() -> T:
-            with torch.inference_mode(), device_context(self.device):
+            tf32 = takes_tf32(self.model)
+            with torch.inference_mode(), device_context(self.device, tf32):
                 return work()
 
         return self._worker.submit(in_context).result()

@@ -49,6 +49,7 @@ class LiteModel(ImsmModel, HalfRateModel):
 
     architecture: ClassVar[str] = "lite"
     takes_bfloat16: ClassVar[bool] = True
+    takes_tf32: ClassVar[bool] = True
 
     def __init__(
         self,
