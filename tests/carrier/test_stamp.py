@@ -3,8 +3,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,3 +198,15 @@ def test_a_forged_payload_that_makes_no_sense_is_no_stamp(change: dict[str, obje
 def test_arrays_of_another_form_are_refused(frame: stamp.Frame) -> None:
     with pytest.raises(ValueError, match="contiguous"):
         stamp.read(frame)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_large_frames_are_stamped_and_read_together_as_alone(kind: type) -> None:
+    group: npt.NDArray[Any] = np.stack([noise(600, 600, seed) for seed in range(3)]).astype(kind)
+    assert group[0].nbytes >= stamp._WORTH_THREADS
+    stamp.write(group, STAMP)
+    alone = [stamp.read(frame) for frame in group]
+    assert [found and found.index for found in alone] == [STAMP.index + n for n in range(3)]
+    assert stamp.read_all(list(group)) == alone
+    group[1, 2, -1, -1] ^= 2
+    assert stamp.read_all(list(group)) == [alone[0], None, alone[2]]

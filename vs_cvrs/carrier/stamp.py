@@ -23,7 +23,10 @@ import enum
 import functools
 import hashlib
 import math
+import os
 import struct
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -42,6 +45,7 @@ __all__ = [
     "psnr_of",
     "quality_of",
     "read",
+    "read_all",
     "write",
 ]
 
@@ -61,6 +65,12 @@ _BITS = {version: 8 * (payload.size + _HASH_BYTES) for version, payload in _PAYL
 
 MIN_SAMPLES = _BITS[STAMP_VERSION]
 """Samples (width * height * 3) that a frame needs to carry a stamp: one for each bit."""
+
+_AT_ONCE = 2**17
+"""Samples whose own bits are cleared at once: what is made of them stays in a core's cache."""
+
+_WORTH_THREADS = 2**20
+"""Bytes of a frame from which on frames are hashed at the same time, each in its own thread."""
 
 EXACT = 255
 """The quality of frames that come back as they were."""
@@ -215,14 +225,16 @@ def write(frames: npt.NDArray[Any], stamp: Stamp) -> None:
         ValueError: the frames are too small (`fits`), are not of the form that `Frame` says, or a
             value of the stamp is too large for its field.
     """
-    digests = []
-    for frame in frames:
+
+    def cleared(frame: Frame) -> bytes:
         samples = _samples(frame)
         places = _places(samples.size, STAMP_VERSION)
         if places is None:
             raise ValueError(f"stamp: a frame needs {MIN_SAMPLES} samples, got {samples.size}")
         samples[places] &= _all_but_lowest(frame)
-        digests.append(_digest(frame))
+        return _digest(frame)
+
+    digests = _of_each(cleared, frames)
     group = _keyed(b"".join(digests), _GROUP_BYTES)
     for index, (frame, digest) in enumerate(zip(frames, digests, strict=True), stamp.index):
         payload = replace(stamp, index=index, group=group).pack()
@@ -247,11 +259,22 @@ def read(frame: Frame) -> Stamp | None:
             continue
         message = _lowest_bits(samples[places])
         payload, stated = message[: layout.size], message[layout.size :]
-        cleared = frame.copy()
-        cleared.reshape(-1)[places] &= _all_but_lowest(frame)
-        if _hash(cleared, payload, version) == stated:
+        if _hash(frame, places, payload, version) == stated:
             return Stamp.unpack(payload)
     return None
+
+
+def read_all(frames: Sequence[Frame]) -> list[Stamp | None]:
+    """What `read` says of each of the frames, which are all of one size. Raises as it does."""
+    return _of_each(read, frames)
+
+
+def _of_each[T](work: Callable[[Frame], T], frames: Sequence[Frame] | npt.NDArray[Any]) -> list[T]:
+    if len(frames) < 2 or frames[0].nbytes < _WORTH_THREADS:
+        return [work(frame) for frame in frames]
+    # Hashing lets go of the GIL. Threads that last would be missing in a process that was forked.
+    with ThreadPoolExecutor(min(len(frames), os.cpu_count() or 1)) as threads:
+        return list(threads.map(work, frames))
 
 
 def _samples(frame: Frame) -> npt.NDArray[Any]:
@@ -289,27 +312,36 @@ def _places(samples: int, version: int) -> npt.NDArray[np.int64] | None:
     return places
 
 
-def _hash(frame: Frame, payload: bytes, version: int) -> bytes:
-    """Of the payload and the frame, the stamp's own bits cleared."""
+def _hash(frame: Frame, places: npt.NDArray[np.int64], payload: bytes, version: int) -> bytes:
+    """Of the payload and the frame, the stamp's own bits, which are at ``places``, cleared."""
     if version >= 3:
-        return _keyed(payload + _digest(frame), _HASH_BYTES)
+        return _keyed(payload + _digest(frame, places), _HASH_BYTES)
     state = hashlib.blake2b(payload, digest_size=_HASH_BYTES, key=_KEY)
-    _add(state, frame)
+    _add(state, frame, places)
     return state.digest()
 
 
-def _digest(frame: Frame) -> bytes:
+def _digest(frame: Frame, places: npt.NDArray[np.int64] | None = None) -> bytes:
     """Of a frame alone, so that the group's hash and its own need it once."""
     state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    _add(state, frame)
+    _add(state, frame, places)
     return state.digest()
 
 
-def _add(state: hashlib.blake2b, frame: Frame) -> None:
-    """Hash a frame's shape and its samples."""
+def _add(state: hashlib.blake2b, frame: Frame, places: npt.NDArray[np.int64] | None = None) -> None:
+    """Hash a frame's shape and its samples, the lowest bits of those at ``places`` cleared."""
     state.update(struct.pack(">II", *frame.shape[1:]))
     # Of one order of bytes wherever it is computed. Samples of another depth hash differently.
-    state.update(frame.astype(frame.dtype.newbyteorder("<"), copy=False).data)
+    order = frame.dtype.newbyteorder("<")
+    if places is None:
+        state.update(frame.astype(order, copy=False).data)
+        return
+    samples = frame.reshape(-1)
+    for begin in range(0, samples.size, _AT_ONCE):
+        part = samples[begin : begin + _AT_ONCE].astype(order)
+        first, end = np.searchsorted(places, (begin, begin + part.size))
+        part[places[first:end] - begin] &= _all_but_lowest(frame)
+        state.update(part.data)
 
 
 def _keyed(message: bytes, size: int) -> bytes:

@@ -34,9 +34,13 @@ def reduce(frame: Frames, kind: FrameType, low: FrameType) -> Levels:
         low: the type and size to make.
     """
     size = (low.height, low.width)
-    levels = torch.from_numpy(frame.astype(np.float32) * np.float32(low.top / kind.top))[None]
     height, width = frame.shape[1:]
-    if tuple(low_size(n, Fraction(1)) for n in (height, width)) == size:
+    same_size = tuple(low_size(n, Fraction(1)) for n in (height, width)) == size
+    if same_size and (kind.dtype, kind.top) == (low.dtype, low.top):
+        edges = ((0, 0), (0, size[0] - height), (0, size[1] - width))
+        return np.pad(frame, edges, mode="edge")
+    levels = torch.from_numpy(frame.astype(np.float32) * np.float32(low.top / kind.top))[None]
+    if same_size:
         levels = F.pad(levels, (0, size[1] - width, 0, size[0] - height), mode="replicate")
     else:
         levels = F.interpolate(levels, size=size, mode="bicubic", antialias=True)
@@ -63,6 +67,11 @@ def interpolate(
         kind: type and size of the frames to make.
     """
     size = (kind.height, kind.width)
+    # Levels that need not be fitted are copied, and of 8 bits halfway between two is exact anyway.
+    as_they_are = (kind.dtype, kind.top) == (low.dtype, white_of(low)) and low.shape[2:] == tuple(
+        low_size(n, Fraction(1)) for n in size
+    )
+    cut = low[:, :, : size[0], : size[1]]
     fitted: dict[int, npt.NDArray[np.float32]] = {}
     for n, (before, after, share) in enumerate(
         zip(between.before.tolist(), between.after.tolist(), between.share.tolist(), strict=True)
@@ -71,6 +80,12 @@ def interpolate(
             after, share = before, 0.0
         elif mode == Mode.LATER:
             before, share = after, 0.0
+        if as_they_are and not share:
+            output[n] = cut[before]
+            continue
+        if as_they_are and share == 0.5 and kind.dtype == np.uint8:
+            _halfway(cut[before], cut[after], output[n])
+            continue
         fitted = {
             i: fitted[i] if i in fitted else fit(low[i], size) for i in sorted({before, after})
         }
@@ -78,6 +93,15 @@ def interpolate(
         if share:
             shown = shown + np.float32(share) * (fitted[after] - shown)
         output[n] = kind.samples(shown)
+
+
+def _halfway(before: Levels, after: Levels, output: Frames) -> None:
+    """The means of levels of 8 bits, halves rounded to even, as `np.round` does it."""
+    for plane in range(len(output)):
+        twice = np.add(before[plane], after[plane], dtype=np.uint16)
+        twice += (twice >> 1) & 1
+        twice >>= 1
+        output[plane] = twice
 
 
 def stretch(levels: Levels, sent: Sent) -> Levels:

@@ -176,9 +176,8 @@ class Upsampler(Processor):
             needed to tell, and the one after their last.
         """
         assert self.reader is not None
-        for n, frame in enumerate(self.source.view(frames, count), start=begin):
-            if not self.reader.knows(n):
-                self.reader.read(n, self._levels(frame))
+        there = enumerate(self.source.view(frames, count), start=begin)
+        self.reader.read({n: self._levels(f) for n, f in there if not self.reader.knows(n)})
         placed = self.reader.alignment.place(output, self.reader.marks)
         if isinstance(placed, Unit):
             return placed, 0, 0

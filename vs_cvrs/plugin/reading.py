@@ -8,6 +8,7 @@ read of a frame depends on the clip alone, not on what was asked for before.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vs_cvrs.carrier import mark, stamp
@@ -56,9 +57,13 @@ class Reader:
         """Whether a frame was read, and is remembered."""
         return frame in self._stamps
 
-    def read(self, frame: int, levels: Levels) -> None:
-        """Read a frame: (3, height, width)."""
-        found = stamp.read(levels) if self.stamped else None
+    def read(self, frames: Mapping[int, Levels]) -> None:
+        """Read frames, each (3, height, width), by their numbers in the clip."""
+        found = stamp.read_all(list(frames.values())) if self.stamped else [None] * len(frames)
+        for (frame, levels), of_it in zip(frames.items(), found, strict=True):
+            self._take(frame, levels, of_it)
+
+    def _take(self, frame: int, levels: Levels, found: Stamp | None) -> None:
         self._stamps[frame] = found
         if self.message is None or found is not None:
             self.marks[frame] = self.judge.mark(found)

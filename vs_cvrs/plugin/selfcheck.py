@@ -47,6 +47,10 @@ _ENDS_SHARE = 0.25
 """Share of the squared error at samples within `_ENDS` of black or white that makes steps tried."""
 
 
+_AT_ONCE = 2**14
+"""Samples that are compared at once: what is made of them stays in a core's cache."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a group was sent, and the PSNR in dB with which it comes back; infinite where exactly.
@@ -191,16 +195,11 @@ class SelfCheck:
         count = min(len(source), self.length - begin)
         lows = range(first, first + self.timeline.group_length)
         shown = {self.timeline.high_begin(n) - begin for n in lows}
-        scale = np.float32(1.0 / self.source.top)
         errors, at_ends = [], 0.0
-        # Of numbers that are not finite the session complains.
-        with np.errstate(invalid="ignore", over="ignore"):
-            for n in range(count):
-                wanted = source[n].astype(np.float32) * scale
-                squares = np.square(restored[n].astype(np.float32) * scale - wanted)
-                errors.append(float(squares.mean(dtype=np.float64)))
-                ends = (wanted < _ENDS) | (wanted > 1.0 - _ENDS)
-                at_ends += float(squares.sum(dtype=np.float64, where=ends)) / squares.size
+        for n in range(count):
+            error, at_end = _squared_errors(source[n], restored[n], self.source.top)
+            errors.append(error)
+            at_ends += at_end
         removed = [error for n, error in enumerate(errors) if n not in shown]
         total = sum(errors)
         return _Errors(
@@ -208,6 +207,26 @@ class SelfCheck:
             sum(removed) / len(removed) if removed else math.nan,
             at_ends / total if total > 0.0 else 0.0,
         )
+
+
+def _squared_errors(wanted: Frames, made: Frames, top: float) -> tuple[float, float]:
+    """The mean squared error of two frames' samples of 0..1, and the part of it at the ends."""
+    scale = np.float32(1.0 / top)
+    every = at_ends = 0.0
+    wanted, made = wanted.reshape(-1), made.reshape(-1)
+    # Of numbers that are not finite the session complains.
+    with np.errstate(invalid="ignore", over="ignore"):
+        for begin in range(0, wanted.size, _AT_ONCE):
+            part = slice(begin, begin + _AT_ONCE)
+            right = wanted[part].astype(np.float32)
+            right *= scale
+            wrong = made[part].astype(np.float32)
+            wrong *= scale
+            wrong -= right
+            every += float(np.einsum("i,i", wrong, wrong))
+            wrong *= (right < _ENDS) | (right > 1.0 - _ENDS)
+            at_ends += float(np.einsum("i,i", wrong, wrong))
+    return every / wanted.size, at_ends / wanted.size
 
 
 def _psnr(mse: float) -> float:
