@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import typer
 from bench_cluster import FILM, SHORT_FILM, cluster_tables, measure_cluster
@@ -48,13 +49,24 @@ from vs_cvrs.model.paper.sampler import Sampler
 from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.programs.vspipe import find_vspipe
 from vs_cvrs.runtime.devices import PRECISIONS, device_context, takes_tf32
-from vs_cvrs.runtime.session import open_session
+from vs_cvrs.runtime.session import Session, open_session
 from vs_cvrs.texts import shown
 from vs_cvrs.timeline import low_size
 
 _REFERENCE = (
     Path(__file__).resolve().parents[1] / "tests" / "model" / "paper" / "reference_sampler.py"
 )
+
+SIZES = "448x256,1280x720,1920x1080"
+"""What is measured by default."""
+
+QUICK_SIZE = "64x48"
+
+SizesOption = Annotated[str, typer.Option(help="WIDTHxHEIGHT, with commas between.")]
+QuickOption = Annotated[
+    bool, typer.Option(help="One short run of everything at 64x48: does it work?")
+]
+
 _LOWS = 4
 _PIPELINE_GROUPS = 12
 _CHECK_GROUPS = 4
@@ -110,6 +122,29 @@ def median_seconds(work: Callable[[], object], device: torch.device, runs: int) 
     return statistics.median(times)
 
 
+def measured_factors(model: CvrsModel) -> tuple[Fraction, Fraction]:
+    """Of time and space. A model for any is there for those that others are not made for."""
+    return model.time_factor or Fraction(2), model.space_factor or Fraction(2)
+
+
+Shape = tuple[int, int, int, int]
+"""(frames, 3, height, width)"""
+
+
+def group_shapes(model: CvrsModel, width: int, height: int) -> tuple[Shape, Shape]:
+    """A group's high-rate frames, of the given size, and its low-rate frames."""
+    ratio, scale = measured_factors(model)
+    return (
+        (int(_LOWS * ratio), 3, height, width),
+        (_LOWS, 3, low_size(height, scale), low_size(width, scale)),
+    )
+
+
+def allocate(session: Session, shape: Shape) -> npt.NDArray[np.uint8]:
+    """Frames as the filters hold them, in memory that suits the device."""
+    return session.allocate(math.prod(shape)).reshape(shape)
+
+
 def measure_model(
     name: str, precision: str, device_name: str, width: int, height: int, runs: int
 ) -> Speed:
@@ -119,16 +154,10 @@ def measure_model(
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    # A model for any factors is there for those that others are not made for.
-    ratio, scale = model.time_factor or Fraction(2), model.space_factor or Fraction(2)
-    count = int(_LOWS * ratio)
+    ratio, scale = measured_factors(model)
+    high, low = (allocate(session, size) for size in group_shapes(model, width, height))
+    count = len(high)
     rng = np.random.default_rng(0)
-    sizes = (
-        (count, 3, height, width),
-        (_LOWS, 3, low_size(height, scale), low_size(width, scale)),
-    )
-    # As the filters do: of memory that suits the device.
-    high, low = (session.allocate(math.prod(size)).reshape(size) for size in sizes)
     high[:] = rng.integers(0, 256, high.shape, np.uint8)
 
     inside: list[float] = []
@@ -536,6 +565,12 @@ def parse_models(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def describe_run(device: torch.device) -> str:
+    """When and on what it was measured."""
+    day = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    return f"{day}, {report.describe_machine()}, on {report.describe_device(device)}"
+
+
 def _measure_briefly(
     title: str,
     names: list[str],
@@ -648,12 +683,8 @@ def _ratio_table(results: dict[str, Any]) -> Table:
 def main(
     device: report.Device = "auto",
     json_path: report.JsonPath = None,
-    sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT, with commas between.")] = (
-        "448x256,1280x720,1920x1080"
-    ),
-    quick: Annotated[
-        bool, typer.Option(help="One short run of everything at 64x48: does it work?")
-    ] = False,
+    sizes: SizesOption = SIZES,
+    quick: QuickOption = False,
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Measure encoding by workers instead.")
     ] = False,
@@ -669,7 +700,7 @@ def main(
 ) -> None:
     """Measure the bundled models, the sampler and RIFE; print tables."""
     with report.command("bench"):
-        places = parse_sizes("64x48" if quick else sizes)
+        places = parse_sizes(QUICK_SIZE if quick else sizes)
         names = parse_models(models)
         if cluster:
             labels = [f"{width}x{height}" for width, height in places]
@@ -688,8 +719,7 @@ def main(
             return
         runs, groups = (1, 2) if quick else (3, _PIPELINE_GROUPS)
         place = scoring.open_device(device)
-        title = f"{datetime.datetime.now(tz=datetime.UTC).date().isoformat()}, "
-        title += f"{report.describe_machine()}, on {report.describe_device(place)}"
+        title = describe_run(place)
         begin = time.monotonic()
         if brief:
             _measure_briefly(title, names, place, places, runs, json_path)
