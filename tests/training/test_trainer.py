@@ -23,6 +23,7 @@ from vs_cvrs.training.transports import straight_through_round
 
 ANY_OPTIONS = {"space_width": 8, "space_down_blocks": "", "space_up_blocks": "h"}
 ANY_OPTIONS |= {"path_width": 8, "path_cells": 1}
+SHARED = {"shared_cells": 1, "shared_down_blocks": "h", "shared_up_blocks": "h"}
 PARAMETERS = {"lite": 0.707e6, "lite-any": 1.78e6, "robust": 0.835e6}
 PARAMETERS |= {"base": 11.7e6, "mix": 17.4e6}
 
@@ -251,7 +252,7 @@ def test_what_space_has_learned_can_be_spread(config: Path, tmp_path: Path) -> N
     settings = yaml.safe_load(config.read_text())
     settings["architecture"] = "lite-any"
     settings["options"] |= ANY_OPTIONS
-    settings["options"]["shared_cells"] = 1
+    settings["options"] |= SHARED
     stage = {"train": "space", "steps": 2, "batch": 1, "crop": 24, "precision": "fp32", "warmup": 0}
     stage |= {"ratios": ["1"], "scales": [2, 2], "whole": 1.0, "rate": 1e-2}
     settings["stages"] = [stage, stage | {"steps": 1, "rate": 0.0, "final_rate": 0.0}]
@@ -289,7 +290,7 @@ def test_what_is_shared_begins_from_a_model_without_it(config: Path, tmp_path: P
     settings["options"] |= ANY_OPTIONS
     before = tmp_path / "before.safetensors"
     checkpoint.save(before, build("lite-any", settings["options"]), {})
-    settings["options"]["shared_cells"] = 1
+    settings["options"] |= SHARED
     settings["stages"] = [
         {"train": "shared", "steps": 1, "batch": 1, "crop": 24, "precision": "fp32", "warmup": 0}
         | {"ratios": ["2"], "scales": [2, 2], "whole": 1.0}
