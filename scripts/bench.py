@@ -62,7 +62,10 @@ SIZES = "448x256,1280x720,1920x1080"
 
 QUICK_SIZE = "64x48"
 
+_ALL_MODELS = ",".join(zoo.names())
+
 SizesOption = Annotated[str, typer.Option(help="WIDTHxHEIGHT, with commas between.")]
+ModelsOption = Annotated[str, typer.Option(help="Bundled models, with commas between.")]
 QuickOption = Annotated[
     bool, typer.Option(help="One short run of everything at 64x48: does it work?")
 ]
@@ -694,9 +697,7 @@ def main(
     brief: Annotated[
         bool, typer.Option("--brief", help="Only the models, the device and the start.")
     ] = False,
-    models: Annotated[
-        str, typer.Option(help="Bundled models, with commas between; all by default.")
-    ] = ",".join(zoo.names()),
+    models: ModelsOption = _ALL_MODELS,
 ) -> None:
     """Measure the bundled models, the sampler and RIFE; print tables."""
     with report.command("bench"):

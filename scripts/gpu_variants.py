@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -28,6 +28,7 @@ import typer
 from bench import (
     QUICK_SIZE,
     SIZES,
+    ModelsOption,
     QuickOption,
     SizesOption,
     allocate,
@@ -300,9 +301,7 @@ def main(
     json_path: report.JsonPath = None,
     sizes: SizesOption = SIZES,
     quick: QuickOption = False,
-    models: Annotated[
-        str, typer.Option(help="Bundled models, with commas between.")
-    ] = "lite,lite-any",
+    models: ModelsOption = "lite,lite-any",
 ) -> None:
     """Measure models in variants; print frames per second down / up / PSNR of what is restored."""
     with report.command("gpu_variants"):

@@ -152,9 +152,6 @@ class ClipDataset(Dataset[Batch]):
         rng = np.random.default_rng((self._seed, step))
         ratio, scale = _factors(rng, stage)
         group = _group_length(rng, stage, ratio)
-        if stage.scales[1] == 1:
-            while Timeline(ratio, group).high_begin(group) == group:
-                group += 1  # 6/5 loses none of a single frame
         timeline = Timeline(ratio, group)
         frames = timeline.high_begin(group)
         size = low_size(stage.crop, scale)
@@ -285,10 +282,17 @@ def _factors(rng: np.random.Generator, stage: Stage) -> tuple[Fraction, Fraction
 
 
 def _group_length(rng: np.random.Generator, stage: Stage, ratio: Fraction) -> int:
-    """Low-rate frames in a group: as the filters choose them, but no longer than wanted."""
+    """Low-rate frames in a group: as the filters choose them, but no longer than wanted.
+
+    At full size so many that a frame is lost: 6/5 loses none of a single frame.
+    """
     wanted = int(rng.integers(1, stage.group + 1)) if stage.vary_group else stage.group
     wanted = max(1, min(wanted, math.floor(stage.max_frames / ratio)))
-    return choose_group_length(ratio, wanted)
+    group = choose_group_length(ratio, wanted)
+    if stage.scales[1] == 1:
+        while Timeline(ratio, group).high_begin(group) == group:
+            group += 1
+    return group
 
 
 def _halve(still: Frames) -> Frames:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.light.blocks import Blocks, blocks_reach, conv3
+from vs_cvrs.model.light.constants import constant
 from vs_cvrs.model.light.folding import picked
 from vs_cvrs.model.light.fused import activate
-from vs_cvrs.model.light.space import CONDITIONS
 from vs_cvrs.timeline import Timeline
 
 __all__ = ["FOLDED", "MAX_SLOTS", "Layout", "TimeNet", "blended", "steadied"]
@@ -79,18 +78,12 @@ class Layout:
         """What the path for space is told of each carried frame: how many its low-rate frame
         carries, and whether it is their first.
         """
-        return _told(self, like.device).to(like.dtype)
-
-
-@functools.lru_cache(maxsize=64)
-def _told(layout: Layout, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        rows = torch.zeros(len(layout.carried), CONDITIONS - 2)
-        for row, place in enumerate(layout.places):
-            low, position = divmod(place, max(layout.counts))
-            rows[row, layout.counts[low] - 1] = 1.0
-            rows[row, -1] = float(position == 0)
-        return rows.to(device)
+        rows = []
+        for place in self.places:
+            low, position = divmod(place, max(self.counts))
+            counted = [float(self.counts[low] == n) for n in range(1, MAX_SLOTS + 1)]
+            rows.append((*counted, float(position == 0)))
+        return constant(tuple(rows), like.dtype, like.device)
 
 
 def _by_count(
@@ -119,7 +112,7 @@ def _by_count(
     chosen = {n: [i for i, count in enumerate(every) if count == n] for n in sorted(set(counts))}
     parts = [run(picked(x, indices, 0), count) for count, indices in chosen.items()]
     order = [index for indices in chosen.values() for index in indices]
-    return picked(torch.cat(parts), [order.index(index) for index in range(len(order))], 0)
+    return picked(torch.cat(parts), sorted(range(len(order)), key=order.__getitem__), 0)
 
 
 class TimeNet(nn.Module):
