@@ -546,18 +546,20 @@ def test_compare_without_the_optional_packages(
 
 def test_rate_and_distortion_through_a_real_encoder(tmp_path: Path, nearest_model: Path) -> None:
     """Full rate, plain and hidden frames: sizes, scores, curves and their distances."""
-    for n, frame in enumerate(clips.pictures(8, 64, 48)):
-        write_png(tmp_path / "in" / "a" / f"{n}.png", frame)
-    code, out, err = run(
-        *("rate_distortion", "--datapath", tmp_path / "in", "--weight", nearest_model),
-        *("--json", tmp_path / "r.json", "--outputpath", tmp_path / "plots"),
-        *("--crfs", "10,18,26,34"),
-    )
+    for scene, first in (("a", 0), ("b", 5)):
+        for n, frame in enumerate(clips.pictures(9, 64, 48)):
+            write_png(tmp_path / "in" / scene / f"{(n + first) % 9}.png", frame)
+    words: list[object] = ["--datapath", tmp_path / "in"]
+    words += ["--weight", nearest_model, "--json", tmp_path / "r.json", "--frames", 8]
+    words += ["--outputpath", tmp_path / "plots", "--cache", tmp_path / "kept"]
+    code, out, err = run("rate_distortion", *words, "--crfs", "10,18,26,34")
     assert code == 0, err
-    assert "BD-rate" in out
-    assert (tmp_path / "plots" / "x264.png").stat().st_size > 1000
+    assert all(f"4:2:0: {what};" in out for what in ("a", "b", "mean of the scenes"))
+    drawn = (tmp_path / "plots" / "x264.svg").read_text()
+    assert "removed frames" in drawn
+    assert "hidden, our receiver" in drawn
     found = json.loads((tmp_path / "r.json").read_text())["codecs"]["x264"]
-    curves = found["curves"]
+    curves = found["scenes"]["a"]["curves"]
     assert {"full rate", "plain, repeated", "plain, averaging"} < curves.keys()
     for points in curves.values():
         assert all(a["kilobits"] > b["kilobits"] for a, b in itertools.pairwise(points))
@@ -569,7 +571,18 @@ def test_rate_and_distortion_through_a_real_encoder(tmp_path: Path, nearest_mode
     assert best["hidden, our receiver"]["clip"] == pytest.approx(
         best["plain, repeated"]["clip"], abs=0.01
     )
-    assert found["bd_rate_and_psnr"][found["anchor"]] == pytest.approx([0, 0], abs=1e-6)
+    kilobits = [of["curves"]["full rate"][0]["kilobits"] for of in found["scenes"].values()]
+    assert found["mean"]["curves"]["full rate"][0]["kilobits"] == pytest.approx(sum(kilobits) / 2)
+    anchor = found["mean"]["compared"][found["anchor"]]["clip"]
+    assert [*anchor["above"], anchor["rate"], anchor["psnr"]] == pytest.approx([0] * 6, abs=1e-6)
+    assert found["mean"]["compared"]["full rate"]["removed"]["psnr"] > 0
+    # Encoded a second time, nicely, it is as good as the first encoder left it.
+    assert run("rate_distortion", *words, "--first", "x264:34", "--crfs", "10")[0] == 0
+    again = json.loads((tmp_path / "r.json").read_text())["codecs"]["x264"]["scenes"]["a"]
+    coarse = curves["full rate"][-1]
+    twice = again["curves"]["full rate"][0]
+    assert twice["clip"] == pytest.approx(coarse["clip"], abs=0.5)
+    assert twice["kilobits"] > coarse["kilobits"]
 
 
 @pytest.mark.parametrize(
@@ -578,6 +591,12 @@ def test_rate_and_distortion_through_a_real_encoder(tmp_path: Path, nearest_mode
         (("--codecs", "av9"), "--codecs must be of x264, x265, svtav1, vp9, got av9"),
         (("--crfs", "60"), "--crfs must be numbers from 0 to 51 and commas, got 60"),
         (("--wide-crfs", "x"), "--wide-crfs must be numbers from 0 to 63 and commas, got x"),
+        (
+            ("--first", "h264"),
+            "--first must be CODEC:CRF, CODEC one of x264, x265, svtav1, vp9, got h264",
+        ),
+        (("--first", "x264:60"), "--first must be a number from 0 to 51, got 60"),
+        (("--first", "x264:18,23"), "--first must be a number from 0 to 51, got 18,23"),
     ],
 )
 def test_wrong_settings_of_rate_and_distortion(

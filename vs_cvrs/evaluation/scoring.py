@@ -34,6 +34,7 @@ __all__ = [
     "decode_group",
     "encode_group",
     "evaluate",
+    "interpolate_group",
     "load_model",
     "low_rate_reference",
     "now",
@@ -120,6 +121,13 @@ def decode_group(
     Tensors and errors are those of `encode_group`.
     """
     return _run(model.decode, low, high, bits, 8)
+
+
+def interpolate_group(
+    model: CvrsModel, low: Tensor, high: tuple[int, int, int], bits: int = 8
+) -> Tensor:
+    """`decode_group` of low-rate frames that hide nothing, by a model that `interpolates`."""
+    return _run(model.interpolate, low, high, bits, 8)
 
 
 def low_rate_reference(frames: Frames, size: tuple[int, int], *, padded: bool = False) -> Tensor:
