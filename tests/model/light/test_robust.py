@@ -93,6 +93,18 @@ def test_it_begins_as_the_lite_model_where_it_is_believed() -> None:
         assert (model.decode(low, (6, 16, 24)) - wanted).abs().max() < 1e-5
 
 
+def test_what_is_hidden_is_read_from_the_groups_own_frames_alone() -> None:
+    model = small_model()
+    model.start_from(LiteModel.from_options(SMALL))
+    with torch.no_grad():
+        trust(model, 30.0)  # what is decoded is believed
+    low = torch.rand(1, 3, 3, 16, 24)
+    behind = torch.cat((low, torch.rand(1, 3, 1, 16, 24)), dim=2)
+    with torch.inference_mode():
+        wanted = model.decode(low, (6, 16, 24))
+        assert torch.allclose(model.decode(behind, (6, 16, 24)), wanted, atol=1e-6)
+
+
 def test_a_lite_model_of_other_layers_is_named() -> None:
     lite = LiteModel.from_options({**SMALL, "width": 24})
     with pytest.raises(ValueError, match="width 16 cannot begin as a lite model with width 24"):

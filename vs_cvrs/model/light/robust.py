@@ -139,7 +139,7 @@ class RobustModel(HalfRateModel):
         b = high.shape[0]
         high = self._padded(high, size)
         shown = high[:, :, 0::2]
-        before, after, motion = self._sides(shown)
+        before, after, motion = self._sides(shown, shown.shape[2])
         made = 0.5 * (moved(before, -motion) + moved(after, motion))
         crf = 0.0 if self.crf is None else (self.crf - _MIDDLE_CRF) / _CRF_SPAN
         pair = fold(high, 2, 2)
@@ -161,7 +161,12 @@ class RobustModel(HalfRateModel):
         """Low-rate frames (B, 3, t, h, w) to (B, 3, T, H, W), T up to 2t, H and W up to h and w."""
         b = low.shape[0]
         self._check_restored(low, size)
-        made = low if self.blind else self._interpolated(low)
+        count = -(-size[0] // 2)
+        made = None if self.blind else self._interpolated(low, count)
+        # The sender hid this group's frames in these alone: the next group's are not to be mixed
+        # with them, nor restored in vain.
+        low = low[:, :, :count]
+        made = low if made is None else made
         with torch.autocast(low.device.type, enabled=False):
             latent = in_strips(
                 self.imsm.inverse, low, self.imsm.radius, self.imsm.held, SIZE_MULTIPLE
@@ -187,22 +192,23 @@ class RobustModel(HalfRateModel):
         Where a frame and the next one are of two scenes, the earlier one is repeated.
         """
         self._check_restored(low, size)
-        made = self._interpolated(low, across_cuts=False).to(low.dtype)
-        high = torch.stack((low, made), dim=3).flatten(2, 3)
+        count = -(-size[0] // 2)
+        made = self._interpolated(low, count, across_cuts=False).to(low.dtype)
+        high = torch.stack((low[:, :, :count], made), dim=3).flatten(2, 3)
         return high[:, :, : size[0], : size[1], : size[2]]
 
-    def _sides(self, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The frames before and after each frame between, and its motion, (B * t, ...)."""
+    def _sides(self, shown: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What is before and after the first frames between, and motion, (B * count, ...)."""
         after = torch.cat((shown[:, :, 1:], shown[:, :, -1:]), dim=2)
-        before, after = as_frames(shown), as_frames(after)
+        before, after = (as_frames(side[:, :, :count]) for side in (shown, after))
         motion = bilateral_motion(before, after)
         wanted = before.shape[-2:]
         return before, after, F.interpolate(motion, wanted, mode="bilinear", align_corners=False)
 
-    def _interpolated(self, low: Tensor, across_cuts: bool = True) -> Tensor:
-        """The frames half-way to the next ones, (B, 3, t, h, w); behind the last one, itself."""
+    def _interpolated(self, low: Tensor, count: int, across_cuts: bool = True) -> Tensor:
+        """The first frames half-way to the next, (B, 3, count, h, w); behind the last, itself."""
         b = low.shape[0]
-        before, after, motion = self._sides(low)
+        before, after, motion = self._sides(low, count)
         sides = [before, after, moved(before, -motion), moved(after, motion)]
         coarse = F.avg_pool2d(motion, 2) / FINEST
         folded = [fold(as_clip(side, b), 1, 2) for side in sides]
@@ -222,7 +228,8 @@ class RobustModel(HalfRateModel):
         if not across_cuts:
             left = difference(*sides[2:])
             cut = (left > _APART) & (left > _STILL_APART * difference(*sides[:2]))
-            cut.view(b, -1)[:, -1] = True  # nothing is known of what comes behind the last one
+            if count == low.shape[2]:
+                cut.view(b, -1)[:, -1] = True  # nothing is known of what comes behind the last one
             made = torch.where(cut[:, None, None, None], before, made)
         return as_clip(made, b)
 
