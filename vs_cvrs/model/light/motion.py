@@ -67,15 +67,23 @@ def bilateral_motion(before: Tensor, after: Tensor) -> Tensor:
 def moved(frames: Tensor, motion: Tensor) -> Tensor:
     """Frames (N, C, H, W) with at each pixel what stands ``motion`` (N, 2, H, W) pixels from it."""
     with torch.autocast(frames.device.type, enabled=False):
-        h, w = frames.shape[-2:]
-        y = torch.arange(h, dtype=torch.float32, device=frames.device)[:, None] + 0.5
-        x = torch.arange(w, dtype=torch.float32, device=frames.device) + 0.5
-        places = torch.stack(
-            ((x + motion[:, 0]) * (2.0 / w) - 1.0, (y + motion[:, 1]) * (2.0 / h) - 1.0), dim=-1
-        )
-        return F.grid_sample(
-            frames.float(), places, mode="bilinear", padding_mode="border", align_corners=False
-        )
+        return _sampled(frames.float(), _places(motion))
+
+
+def _places(motion: Tensor) -> Tensor:
+    """Where pixels stand that moved, (N, H, W, 2), from -1 to 1 across the picture."""
+    h, w = motion.shape[-2:]
+    y = torch.arange(h, dtype=torch.float32, device=motion.device)[:, None] + 0.5
+    x = torch.arange(w, dtype=torch.float32, device=motion.device) + 0.5
+    return torch.stack(
+        ((x + motion[:, 0]) * (2.0 / w) - 1.0, (y + motion[:, 1]) * (2.0 / h) - 1.0), dim=-1
+    )
+
+
+def _sampled(frames: Tensor, places: Tensor) -> Tensor:
+    return F.grid_sample(
+        frames, places, mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def difference(first: Tensor, second: Tensor) -> Tensor:
@@ -96,10 +104,13 @@ def _searched(first: Tensor, second: Tensor, motion: Tensor, step: float) -> Ten
     """Motion after one step of the search at one size."""
     offsets = constant(_OFFSETS, motion.dtype, motion.device)
     surroundings = _mean(motion, _AROUND)
+    earlier, later = _places(-motion), _places(motion)
+    steps = step * offsets
+    h, w = motion.shape[-2:]
+    further = steps * constant((2.0 / w, 2.0 / h), motion.dtype, motion.device)
     costs = []
-    for offset in offsets:
-        tried = motion + step * offset.view(1, 2, 1, 1)
-        difference = (moved(first, -tried) - moved(second, tried)).abs()
+    for tried, shift in zip(motion + steps.view(-1, 1, 2, 1, 1), further, strict=True):
+        difference = (_sampled(first, earlier - shift) - _sampled(second, later + shift)).abs()
         strange = (tried - surroundings).square().sum(dim=1, keepdim=True).sqrt()
         costs.append(_mean(difference, _WINDOW) + _PRICE * strange)
     cost = torch.cat(costs, dim=1)
@@ -127,8 +138,25 @@ def _mean(x: Tensor, window: int) -> Tensor:
 
 
 def _median(x: Tensor) -> Tensor:
-    """Of 3x3 pixels."""
+    """Of 3x3 pixels.
+
+    Columns of three are sorted once for all that they are part of. The median of nine is that of
+    the largest low one, the middle one of the middle ones, and the smallest high one.
+    """
     h, w = x.shape[-2:]
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    around = [padded[..., y : y + h, x : x + w] for y in range(3) for x in range(3)]
-    return torch.stack(around).median(dim=0).values
+    rows = [padded[..., y : y + h, :] for y in range(3)]
+    low = torch.minimum(torch.minimum(rows[0], rows[1]), rows[2])
+    high = torch.maximum(torch.maximum(rows[0], rows[1]), rows[2])
+    lows, middles, highs = (
+        [column[..., n : n + w] for n in range(3)] for column in (low, _middle(*rows), high)
+    )
+    return _middle(
+        torch.maximum(torch.maximum(lows[0], lows[1]), lows[2]),
+        _middle(*middles),
+        torch.minimum(torch.minimum(highs[0], highs[1]), highs[2]),
+    )
+
+
+def _middle(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    return torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
