@@ -38,7 +38,7 @@ constexpr FilterFunction kDownsample = {
     "clip:vnode;fps:float:opt;fps_num:int:opt;fps_den:int:opt;factor_num:int:opt;factor_den:int:opt;"
     "scale:float:opt;width:int:opt;height:int:opt;"
     "model:data:opt;gop:int:opt;device:data:opt;precision:data:opt;max_memory:int:opt;stamp:int:opt;bits:int:opt;"
-    "check:int:opt;headroom:int:opt;strength:data:opt;",
+    "check:int:opt;headroom:int:opt;refine:int:opt;strength:data:opt;",
     true};
 constexpr FilterFunction kUpsample = {
     "Upsample",

@@ -187,6 +187,7 @@ def test_info_tells_tags_and_marks(sent: Path, tmp_path: Path) -> None:
         (["out.mkv", "--robust", "--crf", 60], "x264 has constant rate factors of 0 to 51"),
         (["out.mkv", "--robust", "--min-psnr", 30], "--min-psnr is for files without loss"),
         (["out.mkv", "--robust", "--headroom", 16], "--headroom is for files without loss"),
+        (["out.mkv", "--robust", "--refine", 5], "--refine is for files without loss"),
         (["out.mkv", "--robust", "--carrier", "yuv"], "--carrier is for files without loss"),
         (["out.mkv", "--robust", "--bits", 10], "--bits is for files without loss"),
         (["out.mkv", "--robust", "--scale", 2], "--scale is for files without loss"),

@@ -30,6 +30,36 @@ def test_strips_give_what_the_whole_gives(height: int, width: int, limit: int) -
         assert (in_strips(chain, x, 4, 4) - chain(x)).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("limit", [1, 40_000])
+def test_gradients_of_strips_are_those_of_the_whole(limit: int) -> None:
+    chain = _chain()
+    x = torch.randn(1, 2, 3, 97, 70, requires_grad=True)
+    wanted = torch.randn(1, 2, 3, 97, 70)
+    (whole,) = torch.autograd.grad((chain(x) * wanted).sum(), x)
+    with bounded_memory(limit):
+        (stripped,) = torch.autograd.grad((in_strips(chain, x, 4, 4) * wanted).sum(), x)
+    assert (stripped - whole).abs().max() < 1e-5
+
+
+def test_strips_hold_nothing_for_their_gradients() -> None:
+    held: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        held[x.untyped_storage().data_ptr()] = x.numel()
+        return x
+
+    x = torch.randn(1, 2, 3, 97, 70, requires_grad=True)
+    chain = torch.nn.Sequential(*_chain(), *_chain())
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda y: y):
+        out = chain(x)
+        assert sum(held.values()) > 3 * x.numel()
+        held.clear()
+        with bounded_memory(40_000):
+            out = in_strips(chain, x, 8, 4)
+    assert out.requires_grad
+    assert sum(held.values()) <= 1.1 * x.numel()
+
+
 def test_too_small_a_radius_would_show() -> None:
     chain = _chain()
     x = torch.randn(1, 2, 3, 97, 70)

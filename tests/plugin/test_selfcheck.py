@@ -140,13 +140,53 @@ def test_headroom_is_the_users_choice(headroom: int, black: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"refine": 201}, "refine must be 0 to 200, got 201"),
+        (
+            {"refine": 5, "model": "robust"},
+            "refine is for models of the kinds .* is of the kind robust",
+        ),
         ({"check": 1, "headroom": 65}, "headroom must be 0 to 64, got 65"),
         ({"headroom": 16}, "headroom is for check=1"),
     ],
 )
-def test_headroom_out_of_place(arguments: dict[str, int], message: str) -> None:
+def test_what_is_out_of_place(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(vs.Error, match=f"Downsample: {message}"):
         core.cvrs.Downsample(clip_of(pictures(4)), factor_num=2, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "gain"),
+    [
+        ("footage", {}, 0.3),
+        ("footage", {"max_memory": 64}, 0.3),
+        ("footage", {"scale": 2}, 0.3),
+        ("footage", {"bits": 10}, 0.0),
+        ("gif", {}, 0.7),
+        ("gif", {"check": 1}, 0.3),
+    ],
+)
+def test_refined_frames_come_back_better(name: str, arguments: dict[str, Any], gain: float) -> None:
+    source = panned(8, 96, 64) if name == "footage" else MATERIAL[name][:8]
+    came_back = []
+    for refine in (0, 4):
+        low = core.cvrs.Downsample(
+            clip_of(source), factor_num=2, refine=refine, device="cpu", **arguments
+        )
+        shown = core.cvrs.Upsample(core.std.RemoveFrameProps(low), device="cpu")
+        assert shown.get_frame(0).props.CVRSIntact == 1
+        if shown.format.id != vs.RGB24:
+            shown = core.resize.Point(shown, format=vs.RGB24)
+        came_back.append(psnr(frames_of(shown), source))
+        if arguments.get("check"):
+            assert low.get_frame(0).props.CVRSPsnr == pytest.approx(came_back[-1], abs=ROUNDING)
+    assert came_back[1] > came_back[0] + gain
+
+
+def test_what_stands_still_is_not_refined() -> None:
+    source = clip_of(np.repeat(pictures(1, 64, 48), 8, axis=0))
+    for refine in (0, 2):
+        low = core.cvrs.Downsample(source, factor_num=2, check=1, refine=refine, device="cpu")
+        assert all(f.props.CVRSHidden == 0 for f in low.frames())
 
 
 def test_footage_is_sent_as_ever() -> None:

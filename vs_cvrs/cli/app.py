@@ -194,6 +194,14 @@ def encode(
         int | None,
         typer.Option(help="Levels by which black and white may move where it helps: 0 to 64."),
     ] = None,
+    refine: Annotated[
+        int,
+        typer.Option(
+            help="Steps that make low-rate frames better, slowly: 20 bring most.",
+            min=0,
+            max=200,
+        ),
+    ] = 0,
     min_psnr: Annotated[
         float | None, typer.Option(help="Fail where a group comes back at less (dB).", min=0)
     ] = None,
@@ -243,6 +251,7 @@ def encode(
             progressive=progressive,
             check=check,
             headroom=headroom,
+            refine=refine,
             min_psnr=min_psnr,
             robust=robust,
             crf=crf,

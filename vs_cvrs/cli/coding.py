@@ -76,6 +76,7 @@ class EncodeOptions:
     progressive: bool
     check: bool
     headroom: int | None
+    refine: int
     min_psnr: float | None
     robust: bool
     crf: float | None
@@ -226,7 +227,15 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
             source,
             encoding,
             tags,
-            [begin, end, options.constant_rate, options.check, options.headroom, options.robust],
+            [
+                begin,
+                end,
+                options.constant_rate,
+                options.check,
+                options.headroom,
+                options.refine,
+                options.robust,
+            ],
         ),
         segments=plan_segments(
             low.num_frames, segment, range(0, low.num_frames, first.group_length)
@@ -378,6 +387,7 @@ def _robust(options: EncodeOptions, output: Path) -> EncodeOptions:
     for given, option in (
         (options.min_psnr is not None, "--min-psnr"),
         (options.headroom is not None, "--headroom"),
+        (options.refine > 0, "--refine"),
         (options.carrier != COLOURS[0], "--carrier"),
         (options.bits not in ("auto", str(DEPTHS[0])), "--bits"),
         (options.scale not in (None, 1), "--scale"),
@@ -442,7 +452,7 @@ def _part(video: Video, options: EncodeOptions) -> tuple[int, int]:
 
 def _check_arguments(options: EncodeOptions) -> dict[str, int]:
     headroom = {} if options.headroom is None else {"headroom": options.headroom}
-    return {"check": int(options.check)} | headroom
+    return {"check": int(options.check), "refine": options.refine} | headroom
 
 
 def _rate_arguments(options: EncodeOptions, rate: Fraction) -> dict[str, Any]:

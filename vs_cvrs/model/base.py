@@ -42,6 +42,7 @@ class CvrsModel(nn.Module, abc.ABC):
         looks_ahead: low-rate frames of the next group that help to restore one; `decode` takes them
             behind the group's own, where they are there, and makes no frames of them.
         interpolates: it has `interpolate`, for low-rate frames that hide nothing.
+        refines: its low-rate frames can be `vs_cvrs.model.refine.refined` in bounded memory.
         outlives_loss: what it hides is meant to be encoded with loss, and `crf` is what the sender
             is told of that.
         takes_bfloat16: `convolution_dtype` bfloat16, on one side or both, costs restored frames
@@ -66,6 +67,7 @@ class CvrsModel(nn.Module, abc.ABC):
     takes_tf32: ClassVar[bool] = False
     looks_ahead: ClassVar[int] = 0
     interpolates: ClassVar[bool] = False
+    refines: ClassVar[bool] = False
     outlives_loss: ClassVar[bool] = False
 
     options: dict[str, Any]

@@ -11,11 +11,21 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-__all__ = ["bounded_memory", "in_strips", "memory_limit", "part_of", "strip_size"]
+__all__ = [
+    "bounded_memory",
+    "in_strips",
+    "memory_limit",
+    "part_of",
+    "recomputed",
+    "strip_size",
+]
 
 _LIMIT: ContextVar[int | None] = ContextVar("cvrs_strip_limit", default=None)
 
@@ -62,6 +72,8 @@ def in_strips(
         radius: how far an input pixel reaches, the sum over the chain's convolutions.
         channels: values that the chain holds at once per position of ``x``, about.
         multiple: of the pixels that the chain folds into one; strips begin and end at multiples.
+
+    Strips are `recomputed` for their gradients.
     """
     inputs = x if isinstance(x, tuple) else (x,)
     height, width = inputs[0].shape[-2:]
@@ -73,7 +85,7 @@ def in_strips(
         for left in range(0, width, columns):
             bottom, right = min(top + rows, height), min(left + columns, width)
             where = slice(top, bottom), slice(left, right)
-            part = part_of(chain, inputs, where, radius, multiple)
+            part = recomputed(partial(part_of, chain, where, radius, multiple), *inputs)
             high, wide = part.shape[-2:]
             if out is None:
                 size = height * high // bottom, width * wide // right
@@ -84,12 +96,30 @@ def in_strips(
     return out
 
 
+def recomputed(chain: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """``chain(*inputs)``, computed once more for its gradients where `bounded_memory` bounds it.
+
+    So its layers hold nothing for them in between.
+    """
+    limit = _LIMIT.get()
+    if limit is None or not torch.is_grad_enabled():
+        return chain(*inputs)
+
+    def compute(*given: Any) -> Tensor:
+        with bounded_memory(limit):  # another thread may compute it then
+            return chain(*given)
+
+    made = checkpoint(compute, *inputs, use_reentrant=False, preserve_rng_state=False)
+    assert isinstance(made, Tensor)
+    return made
+
+
 def part_of(
     chain: Callable[..., Tensor],
-    inputs: tuple[Tensor, ...],
     where: tuple[slice, slice],
     radius: int,
-    multiple: int = 1,
+    multiple: int,
+    *inputs: Tensor,
 ) -> Tensor:
     """What `in_strips` computes for one strip: ``where`` gives its rows and columns in the inputs.
 

@@ -65,10 +65,12 @@ def check_memory(
     output: FrameType,
     *,
     restored: bool = False,
+    refined: bool = False,
 ) -> None:
     """Raise ValueError where a group takes more memory than is free.
 
-    ``restored``: whether its source frames are restored too, to be compared.
+    ``restored``: whether its source frames are restored too, to be compared; ``refined``: whether
+    its low-rate frames are.
 
     There would be no error later: the system hands out memory that it does not have, and ends the
     process that uses it. ``group``: frames of the largest group before and after the filter.
@@ -80,6 +82,8 @@ def check_memory(
     needed = 2 * max(stored) + 2 * sum(stored) + restored * sum(stored)
     if session.device.type == "cpu":
         needed += 2 * 4 * 3 * sum(pixels)  # before and after a stage, as 32-bit numbers
+        # What is restored, its error and its gradient; low-rate frames, means and gradients.
+        needed += refined * 4 * 3 * (12 * pixels[0] + 12 * pixels[1])
     free = free_memory()
     if needed > free:
         raise ValueError(

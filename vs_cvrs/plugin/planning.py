@@ -17,6 +17,7 @@ from vs_cvrs.carrier import mark, stamp
 from vs_cvrs.carrier.mark import Message
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.checkpoints import zoo
+from vs_cvrs.model.refine import MAX_REFINE
 from vs_cvrs.plugin.alignment import Alignment
 from vs_cvrs.plugin.arguments import Arguments
 from vs_cvrs.plugin.clip import FORMATS, Clip, Value, check_clip, frame_type
@@ -160,13 +161,19 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
         headroom = MAX_HEADROOM
     elif not check:
         raise ValueError("headroom is for check=1, which finds out where it helps")
+    refine = given.number("refine", 0, MAX_REFINE) or 0
+    if refine and not session.model.refines:
+        raise ValueError(
+            "refine is for models of the kinds lite and lite-any, and model "
+            f"{session.name} is of the kind {session.model.architecture}"
+        )
     crf = crf_of(given, session)
     if check and crf is not None:
         raise ValueError(
             "check=1 knows what comes back through files without loss, and model "
             f"{session.name} is for those with loss"
         )
-    check_memory(session, most, source, output, restored=check)
+    check_memory(session, most, source, output, restored=check, refined=refine > 0)
     table = timeline.downsample_table(clip.frames)
     high_rate = pair(clip.rate)
     every: Stamp | None = None
@@ -201,7 +208,17 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
         rate=pair(low_rate),
         duration_factor=pair(ratio),
         processor=Downsampler(
-            session, source, output, timeline, clip.frames, every, check, headroom, crf, message
+            session,
+            source,
+            output,
+            timeline,
+            clip.frames,
+            every,
+            check,
+            headroom,
+            refine,
+            crf,
+            message,
         ),
         properties={
             "CVRSVersion": PROPERTIES_VERSION,

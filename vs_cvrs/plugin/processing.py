@@ -98,6 +98,7 @@ class Downsampler(Processor):
         stamp: that of frame 0, None for frames without stamps.
         check: whether groups are restored and compared with their source.
         headroom: levels by which black and white may move where that helps.
+        refine: steps by which low-rate frames are made better, see `Session.encode`.
         crf: what will be done to the low-rate frames, for models that outlive it.
         message: what marks say that outlive it too.
     """
@@ -107,6 +108,7 @@ class Downsampler(Processor):
     stamp: Stamp | None
     check: bool
     headroom: int
+    refine: int
     crf: float | None = None
     message: Message | None = None
     _check: SelfCheck = field(init=False)
@@ -119,6 +121,7 @@ class Downsampler(Processor):
             self.timeline,
             self.length,
             self.headroom,
+            self.refine,
             self._stamp if self.stamp is not None else None,
         )
 
@@ -132,7 +135,9 @@ class Downsampler(Processor):
                 found["CVRSPsnrRemoved"] = outcome.psnr_removed
             return Verdict(properties=found)
         bits, low_bits = self.source.bits, self.output.bits
-        self.session.encode(source, output, bits=bits, low_bits=low_bits, crf=self.crf)
+        self.session.encode(
+            source, output, bits=bits, low_bits=low_bits, crf=self.crf, refine=self.refine
+        )
         if self.message is not None:
             mark.write(output, self.message, first)
         if self.stamp is not None:

@@ -89,6 +89,7 @@ class SelfCheck:
         timeline: the grouping.
         length: frames of the source clip.
         headroom: levels by which black and white may move, up to `MAX_HEADROOM`.
+        refine: steps by which low-rate frames are made better, see `Session.encode`.
         stamp: puts stamps into the low-rate frames of a group, from which the receiver knows how it
             was sent. None: there are none, and all groups are hidden as they are.
     """
@@ -99,6 +100,7 @@ class SelfCheck:
     timeline: Timeline
     length: int
     headroom: int
+    refine: int
     stamp: Callable[[int, Frames, Sent], None] | None
     _memory: npt.NDArray[np.uint8] = field(init=False)
 
@@ -121,13 +123,16 @@ class SelfCheck:
     def _encode(self, first: int, source: Frames, low: Frames) -> Outcome:
         restored = self._restored(source)
         if self.stamp is None:
-            return _outcome(Sent(), self._hide(first, source, low, restored, FULL_SPAN))
+            errors = self._hide(first, source, low, restored, FULL_SPAN, self.refine)
+            return _outcome(Sent(), errors)
         plain = self._plain(first, source, len(low))
         # What a stamp changes is the same for any way, and takes its part in what is compared.
         self.stamp(first, plain, Sent())
         mode, shown = self._best_interpolation(first, plain, source, restored)
         if not shown.psnr >= _INVISIBLE:  # not a number: the session will complain of it
             span, hidden = self._best_hiding(first, source, low, restored)
+            if self.refine:
+                hidden = self._hide(first, source, low, restored, span, self.refine)
             if hidden.every <= shown.every:
                 return _outcome(Sent(black=span[0], white=span[1]), hidden)
         low[:] = plain
@@ -158,11 +163,17 @@ class SelfCheck:
         return span, best
 
     def _hide(
-        self, first: int, source: Frames, low: Frames, restored: Frames, span: tuple[int, int]
+        self,
+        first: int,
+        source: Frames,
+        low: Frames,
+        restored: Frames,
+        span: tuple[int, int],
+        refine: int = 0,
     ) -> _Errors:
         bits = self.source.bits
         low_bits = self.output.bits
-        self.session.encode(source, low, bits=bits, low_bits=low_bits, span=span)
+        self.session.encode(source, low, bits=bits, low_bits=low_bits, span=span, refine=refine)
         if self.stamp is not None:
             self.stamp(first, low, Sent())
         # Integers of two depths at once are not what sessions take.

@@ -7,9 +7,10 @@ many threads ask. Where a device works by itself, the next group comes while one
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,7 +22,8 @@ from torch import Tensor
 
 from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model.base import CvrsModel, round_to_bits
-from vs_cvrs.model.strips import bounded_memory
+from vs_cvrs.model.refine import refined
+from vs_cvrs.model.strips import bounded_memory, memory_limit
 from vs_cvrs.runtime.devices import (
     PRECISIONS,
     automatic_precision,
@@ -43,6 +45,10 @@ __all__ = [
 
 _GROUPS_AT_ONCE = 2
 """Groups that a device works on: one is computed while another comes or goes."""
+
+
+_GRADIENTS = 6
+"""How many times more memory a strip takes where its layers keep what their gradients need."""
 
 
 FULL_SPAN = (0, 255)
@@ -95,7 +101,8 @@ class Session:
             if precision == "auto"
             else PRECISIONS[precision]
         )
-        self._guard(f"model {self.name}", lambda: self._run(lambda: self.model.to(device)))
+        self.model.requires_grad_(False)
+        self._guard(f"model {self.name}", lambda: self._run(self._to_device))
         self.max_memory = max_memory or default_memory(device)
 
     def allocate(self, size: int) -> npt.NDArray[np.uint8]:
@@ -110,6 +117,7 @@ class Session:
         low_bits: int = 8,
         span: tuple[int, int] = FULL_SPAN,
         crf: float | None = None,
+        refine: int = 0,
     ) -> None:
         """Make the low-rate frames of a group.
 
@@ -121,6 +129,7 @@ class Session:
             span: levels of 8 bits that black and white become first, which leaves room to hide in
                 beyond them.
             crf: see `CvrsModel`.
+            refine: steps by which the low-rate frames are `vs_cvrs.model.refine.refined`.
 
         Raises:
             RuntimeError: out of memory, or numbers that are not finite in frames or by the model.
@@ -129,7 +138,13 @@ class Session:
         def work(frames: Tensor) -> Tensor:
             frames = _narrowed(frames, span)
             self.model.crf = crf  # one group at a time, in the session's own thread
-            return self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
+            made = self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
+            if not refine:
+                return made
+            with _bounded_gradients():
+                # Tensors made in inference mode take no part in gradients; copies do.
+                ends = span[0] / 255.0, span[1] / 255.0
+                return refined(self.model, frames.clone(), made.clone(), refine, low_bits, ends)
 
         self._compute(work, high, low, bits, low_bits)
 
@@ -225,6 +240,10 @@ class Session:
         if not finite[0]:
             _complain_of_numbers(source)
 
+    def _to_device(self) -> None:
+        with torch.inference_mode(False):  # or `refined` could not use the parameters
+            self.model.to(self.device)
+
     def _run[T](self, work: Callable[[], T]) -> T:
         def in_context() -> T:
             tf32 = takes_tf32(self.model)
@@ -246,6 +265,15 @@ class Session:
         if self.device.type == "cuda":
             advice += ', or precision="fp16", or device="cpu"'
         raise RuntimeError(f"out of memory on {self.device} for {what}: {advice}")
+
+
+@contextlib.contextmanager
+def _bounded_gradients() -> Iterator[None]:
+    """Gradients within what `bounded_memory` allows, of which layers hold more for them."""
+    limit = memory_limit()
+    assert limit is not None
+    with torch.inference_mode(False), bounded_memory(max(1, limit // _GRADIENTS)):
+        yield
 
 
 def _to_model(frames: Tensor, bits: int) -> Tensor:

@@ -26,6 +26,8 @@ __all__ = [
 class LightModel(CvrsModel):
     """What the light models share: their options' ranges, and weights channels last."""
 
+    refines = True
+
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> Self:
         try:

@@ -61,6 +61,7 @@ class RobustModel(HalfRateModel):
     takes_bfloat16: ClassVar[bool] = True
     looks_ahead: ClassVar[int] = 1
     interpolates: ClassVar[bool] = True
+    refines = False  # an encoder's loss leaves nothing of what steps below a level bring
     outlives_loss: ClassVar[bool] = True
     blind: bool = False
 

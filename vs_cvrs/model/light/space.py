@@ -33,7 +33,7 @@ from vs_cvrs.model.light.folding import (
 )
 from vs_cvrs.model.light.fused import activate
 from vs_cvrs.model.light.resampling import resampled, restored
-from vs_cvrs.model.strips import memory_limit
+from vs_cvrs.model.strips import memory_limit, recomputed
 
 __all__ = ["CONDITIONS", "DETAILS", "MAX_LEVELS", "SpaceStack", "levels_between"]
 
@@ -139,8 +139,8 @@ class SpaceCell(nn.Module):
         self, means: Tensor, details: Tensor, groups: int, told: Tensor
     ) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled():
-            means = means + self.f(details, groups, told)
-            s, g = self.h(means, groups, told).chunk(2, dim=1)
+            means = means + recomputed(self.f, details, groups, told)
+            s, g = recomputed(self.h, means, groups, told).chunk(2, dim=1)
             return means, details * torch.exp(_SCALE * torch.tanh(0.5 * s)) + g
         for rows, columns, change in self.f.pieces(details, groups, told):
             means[:, :, rows, columns] += change
@@ -154,9 +154,9 @@ class SpaceCell(nn.Module):
         self, means: Tensor, details: Tensor, groups: int, told: Tensor
     ) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled():
-            s, g = self.h(means, groups, told).chunk(2, dim=1)
+            s, g = recomputed(self.h, means, groups, told).chunk(2, dim=1)
             details = (details - g) * torch.exp(-_SCALE * torch.tanh(0.5 * s))
-            return means - self.f(details, groups, told), details
+            return means - recomputed(self.f, details, groups, told), details
         for rows, columns, change in self.h.pieces(means, groups, told):
             s, g = change.chunk(2, dim=1)
             factor = s.mul_(0.5).tanh_().mul_(-_SCALE).exp_()

@@ -71,7 +71,7 @@ class DownNet(nn.Module):
 
         part = strip_size(x, self._radius, self._held)
         return self.down_head.sample_parts(
-            lambda rows, columns: part_of(chain, (x,), (rows, columns), self._radius),
+            lambda rows, columns: part_of(chain, (rows, columns), self._radius, 1, x),
             (x.shape[2], x.shape[3], x.shape[4]),
             size,
             part,
@@ -187,7 +187,7 @@ def _fused(
     def part(rows: slice, columns: slice) -> Tensor:
         # Of the folded positions that hold these rows and columns.
         folded = [slice(p.start // fold, -(-p.stop // fold)) for p in (rows, columns)]
-        out = part_of(chain, (last, first), (folded[0], folded[1]), _FUSE_RADIUS)
+        out = part_of(chain, (folded[0], folded[1]), _FUSE_RADIUS, 1, last, first)
         high, wide = (
             slice(p.start - f.start * fold, p.stop - f.start * fold)
             for p, f in zip((rows, columns), folded, strict=True)
