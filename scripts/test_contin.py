@@ -68,6 +68,7 @@ def main(
         Path | None, typer.Option(help="Draw clip PSNR over the space factor, as PNG, SVG or PDF.")
     ] = None,
     bits: report.Bits = 8,
+    refine: report.Refine = 0,
     device: report.Device = "auto",
     json_path: report.JsonPath = None,
 ) -> None:
@@ -113,6 +114,7 @@ def main(
                     folder / f"x{float(scale):g}",
                     lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
                     bits,
+                    refine,
                 )
                 floors[ratio, scale] = {
                     scene.name: scoring.blend_floor(scene, protocol) for scene in scenes
@@ -132,6 +134,7 @@ def main(
                 "time_factor": ",".join(map(str, ratios)),
                 "window": window,
                 "bits": bits,
+                "refine": refine,
                 "per_scale": [
                     {
                         "time_factor": str(pair[0]),

@@ -23,6 +23,7 @@ def main(
         int, typer.Option(help="High-rate frames in a closed group; 7 is the paper's 7 -> 4 -> 7.")
     ] = 8,
     bits: report.Bits = 8,
+    refine: report.Refine = 0,
     device: report.Device = "auto",
     json_path: report.JsonPath = None,
 ) -> None:
@@ -44,10 +45,17 @@ def main(
         with report.progress_bar() as progress:
             task = progress.add_task("restoring", total=sum(len(s.frames) for s in scenes))
             scores = scoring.evaluate(
-                model, scenes, protocol, outputpath, lambda n: progress.advance(task, n), bits
+                model,
+                scenes,
+                protocol,
+                outputpath,
+                lambda n: progress.advance(task, n),
+                bits,
+                refine,
             )
         title = f"{weight}, time {protocol.ratio}x, space {protocol.scale}x, window {window}"
         title += f", {bits} bits" if bits != 8 else ""
+        title += f", refined by {refine} steps" if refine else ""
         paper = report.PAPER.get((protocol.ratio, protocol.scale), ())
         report.table_console().print(report.scores_table(title, scores, paper))
         if json_path is not None:
@@ -59,6 +67,7 @@ def main(
                 "scale_factor": str(protocol.scale),
                 "window": window,
                 "bits": bits,
+                "refine": refine,
                 "per_scene": {name: asdict(row) for name, row in scores.items()},
             }
             report.write_json(json_path, content)

@@ -21,6 +21,7 @@ from rich.table import Table
 from vs_cvrs.carrier.lossless import DEPTHS
 from vs_cvrs.evaluation import EvaluationError
 from vs_cvrs.evaluation.scoring import Scores, average
+from vs_cvrs.model.refine import MAX_REFINE
 
 __all__ = [
     "MAX_FACTOR",
@@ -32,6 +33,7 @@ __all__ = [
     "JsonPath",
     "OutputPath",
     "PaperRow",
+    "Refine",
     "ScaleFactor",
     "TimeFactor",
     "Weight",
@@ -98,6 +100,9 @@ TimeFactor = Annotated[
 ]
 ScaleFactor = Annotated[str, typer.Option(metavar="N", help="High size over low size: 1, 2.4, 4.")]
 Bits = Annotated[int, typer.Option(help="Bits of the samples of low-rate frames: 8 or 10.")]
+Refine = Annotated[
+    int, typer.Option(help="Steps that make low-rate frames better.", min=0, max=MAX_REFINE)
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 JsonPath = Annotated[Path | None, typer.Option("--json", help="Write the results there too.")]
 

@@ -25,6 +25,7 @@ from vs_cvrs.evaluation import EvaluationError
 from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import Frames, Scene, read_frames, write_png
 from vs_cvrs.model.base import CvrsModel
+from vs_cvrs.model.refine import refined
 from vs_cvrs.timeline import Timeline
 
 __all__ = [
@@ -90,6 +91,7 @@ def encode_group(
     low: tuple[int, int, int],
     padded: int | None = None,
     bits: int = 8,
+    refine: int = 0,
 ) -> Tensor:
     """Take a group down to low-rate frames.
 
@@ -99,6 +101,7 @@ def encode_group(
         low: (frames, height, width) of the low-rate frames.
         padded: frames the model is given, by repeating the last one; None: as they are.
         bits: of the low-rate samples.
+        refine: steps by which they are `vs_cvrs.model.refine.refined`.
 
     Returns:
         (frames, 3, height, width), on the model's device; uint8, or int16 for more than 8 bits.
@@ -110,7 +113,12 @@ def encode_group(
     missing = 0 if padded is None else padded - len(high)
     if missing:
         frames = torch.cat((frames, frames[-1:].expand(missing, -1, -1, -1)))
-    return _run(model.encode, frames, low, 8, bits)
+
+    def encode(x: Tensor, size: tuple[int, int, int]) -> Tensor:
+        made = model.encode(x, size)
+        return refined(model, x, made, refine, bits) if refine else made
+
+    return _run(encode, frames, low, 8, bits)
 
 
 def decode_group(
@@ -229,6 +237,7 @@ def evaluate(
     output: Path | None = None,
     advance: Callable[[int], None] = lambda frames: None,
     bits: int = 8,
+    refine: int = 0,
 ) -> dict[str, Scores]:
     """Restore scenes and score them.
 
@@ -239,15 +248,18 @@ def evaluate(
         output: folder for the PNG files SCENE/low/INDEX.png and SCENE/restored/NAME; None: none.
         advance: called with a number of frames that are done.
         bits: of low-rate samples. They are scored, and written into files, in 8 bits.
+        refine: see `encode_group`.
 
     Returns:
         Scores by scene name, in the order of ``scenes``.
 
     Raises:
-        EvaluationError: as `read_frames` and `encode_group`.
+        EvaluationError: as `read_frames` and `encode_group`, or the model's frames are not refined.
     """
+    if refine and not model.refines:
+        raise EvaluationError(f"--refine is not for models of the kind {model.architecture}")
     return {
-        scene.name: _evaluate_scene(model, scene, protocol, output, advance, bits)
+        scene.name: _evaluate_scene(model, scene, protocol, output, advance, bits, refine)
         for scene in scenes
     }
 
@@ -259,6 +271,7 @@ def _evaluate_scene(
     output: Path | None,
     advance: Callable[[int], None],
     bits: int,
+    refine: int,
 ) -> Scores:
     height, width = protocol.low_size(scene)
     padded = model.pads((scene.height, scene.width), (height, width))
@@ -267,7 +280,8 @@ def _evaluate_scene(
     for group in protocol.groups(len(scene.frames)):
         high = read_frames(scene.frames[group.high.start : group.high.stop])
         begin = now(device)
-        low = encode_group(model, high, (len(group.low), height, width), group.padded, bits)
+        low_size = (len(group.low), height, width)
+        low = encode_group(model, high, low_size, group.padded, bits, refine)
         size = (group.padded, scene.height, scene.width)
         restored = decode_group(model, low, size, bits)[: len(high)]
         tally.seconds += now(device) - begin

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vs_cvrs.model.base import CvrsModel, round_to_bits
+from vs_cvrs.model.strips import bounded_memory, memory_limit
 
 __all__ = ["MAX_REFINE", "refined"]
 
@@ -38,6 +39,9 @@ _FREE = 1.0 / 255.0**2
 _FLOOR = 1e-6
 """Mean squared error (60 dB) below which there is nothing to gain."""
 
+_GRADIENTS = 6
+"""How many times more memory a strip takes where its layers keep what their gradients need."""
+
 _MEAN, _SQUARE = 0.8, 0.95
 """Shares of the past in Adam's running means (Kingma and Ba, ICLR 2015)."""
 
@@ -52,16 +56,31 @@ def refined(
 ) -> Tensor:
     """Low-rate frames from which the model restores more of a group's frames.
 
-    Where no step comes closer, those that were given.
+    Where no step comes closer, those that were given. May be called in inference mode.
 
     Args:
-        model: its parameters want no gradients.
+        model: one that `refines`, of parameters that were not made in inference mode.
         high: the frames that are to be restored, (1, 3, T, H, W) in 0..1.
         low: low-rate frames as `CvrsModel.encode` made them, (1, 3, t, h, w) in 0..1.
         steps: how often frames are restored, and gradients taken.
         bits: of the levels that low-rate frames are rounded to on their way.
         ends: black and white in ``high``; what is restored beyond them is cut off.
     """
+    limit = memory_limit()
+    bound = None if limit is None else max(1, limit // _GRADIENTS)
+    with torch.inference_mode(False), bounded_memory(bound):
+        # Tensors that were made in inference mode take no part in gradients; copies do.
+        return _refined(model, high.clone(), low.clone(), steps, bits, ends)
+
+
+def _refined(
+    model: CvrsModel,
+    high: Tensor,
+    low: Tensor,
+    steps: int,
+    bits: int,
+    ends: tuple[float, float],
+) -> Tensor:
     size = (high.shape[2], high.shape[3], high.shape[4])
     best, least, reach = low, math.inf, 0.0
     x, mean, square = low, torch.zeros_like(low), torch.zeros_like(low)

@@ -7,10 +7,9 @@ many threads ask. Where a device works by itself, the next group comes while one
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +22,7 @@ from torch import Tensor
 from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model.base import CvrsModel, round_to_bits
 from vs_cvrs.model.refine import refined
-from vs_cvrs.model.strips import bounded_memory, memory_limit
+from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.runtime.devices import (
     PRECISIONS,
     automatic_precision,
@@ -45,10 +44,6 @@ __all__ = [
 
 _GROUPS_AT_ONCE = 2
 """Groups that a device works on: one is computed while another comes or goes."""
-
-
-_GRADIENTS = 6
-"""How many times more memory a strip takes where its layers keep what their gradients need."""
 
 
 FULL_SPAN = (0, 255)
@@ -141,10 +136,8 @@ class Session:
             made = self.model.encode(frames, (low.shape[0], low.shape[2], low.shape[3]))
             if not refine:
                 return made
-            with _bounded_gradients():
-                # Tensors made in inference mode take no part in gradients; copies do.
-                ends = span[0] / 255.0, span[1] / 255.0
-                return refined(self.model, frames.clone(), made.clone(), refine, low_bits, ends)
+            ends = span[0] / 255.0, span[1] / 255.0
+            return refined(self.model, frames, made, refine, low_bits, ends)
 
         self._compute(work, high, low, bits, low_bits)
 
@@ -265,15 +258,6 @@ class Session:
         if self.device.type == "cuda":
             advice += ', or precision="fp16", or device="cpu"'
         raise RuntimeError(f"out of memory on {self.device} for {what}: {advice}")
-
-
-@contextlib.contextmanager
-def _bounded_gradients() -> Iterator[None]:
-    """Gradients within what `bounded_memory` allows, of which layers hold more for them."""
-    limit = memory_limit()
-    assert limit is not None
-    with torch.inference_mode(False), bounded_memory(max(1, limit // _GRADIENTS)):
-        yield
 
 
 def _to_model(frames: Tensor, bits: int) -> Tensor:
