@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """The whole chain on real footage: halve the rate, encode without loss, decode, restore, compare.
 
-Writes to out/: send.vpy and receive.vpy (what was run), low-rate.mkv, restored.mkv, comparison.png
-and report.json.
+Then the beginning of it as ordinary files of about one bitrate: with hidden motion, without, and at
+the full rate. Writes to out/: send.vpy and receive.vpy (what was run), low-rate.mkv, restored.mkv,
+robust.mp4, plain.mp4, full-rate.mp4, comparison.png and report.json.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
@@ -21,6 +23,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import typer
 import vapoursynth as vs
 from PIL import Image, ImageDraw
@@ -30,7 +33,10 @@ from rich.table import Table
 
 from vs_cvrs import metrics
 from vs_cvrs.carrier.lossless import Carrier
+from vs_cvrs.carrier.lossy import LossyCarrier
 from vs_cvrs.cli.clips import stated_matrix, usual_matrix
+from vs_cvrs.evaluation.clips import frames_of as pictures_of
+from vs_cvrs.evaluation.interpolation import NotInstalledError, Rife
 from vs_cvrs.programs.ffmpeg import find_ffmpeg
 from vs_cvrs.programs.vspipe import find_vspipe
 from vs_cvrs.timeline import low_size
@@ -58,6 +64,8 @@ clip.set_output()
 _DIFFERENCE_GAIN = 10
 _MAX_FRAMES = 500
 _KEYFRAMES = 24
+_ORDINARY_FRAMES = 64
+_CRF = 18.0
 
 
 class DemoError(Exception):
@@ -181,6 +189,88 @@ def compare(
     return report, picture
 
 
+def encode(clip: vs.VideoNode, output: Path, crf: float) -> int:
+    """RGB frames to an ordinary file, 8-bit 4:2:0 by x264; its size in bytes."""
+    yuv = vs.core.resize.Bicubic(clip, format=vs.YUV420P8, matrix=vs.MATRIX_BT709)
+    command = [find_ffmpeg(), "-y", "-v", "error", "-f", "yuv4mpegpipe", "-i", "-"]
+    command += [*LossyCarrier("x264", crf).options(_KEYFRAMES), "-colorspace", "bt709"]
+    with subprocess.Popen([*command, str(output)], stdin=subprocess.PIPE) as sink:
+        assert sink.stdin is not None
+        yuv.output(sink.stdin, y4m=True)
+    if sink.returncode:
+        raise DemoError(f"ffmpeg could not write {output}")
+    return output.stat().st_size
+
+
+def encode_like(clip: vs.VideoNode, output: Path, size: int) -> int:
+    """`encode` at a CRF that gives about this size: six less double it."""
+    crf = _CRF
+    for _ in range(2):
+        made = encode(clip, output, crf)
+        crf = min(max(crf - 6.0 * math.log2(size / made), 0.0), 51.0)
+    return encode(clip, output, crf)
+
+
+def ordinary(
+    original: vs.VideoNode, folder: Path, console: Console
+) -> dict[str, dict[str, float | int]]:
+    """Size and PSNR, shown and removed frames, of ordinary files of about one bitrate.
+
+    The clip's first frames, an odd number of them: each removed one has a shown one on either side.
+    """
+    count = (min(original.num_frames, _ORDINARY_FRAMES) - 1) // 2 * 2 + 1
+    sides = original.width // 4 * 4, original.height // 4 * 4
+    high = vs.core.std.CropAbs(original[:count], *sides)
+    wanted = pictures_of(high)
+    rows: dict[str, dict[str, float | int]] = {}
+
+    def received(output: Path) -> vs.VideoNode:
+        clip = vs.core.bs.VideoSource(str(output))
+        return vs.core.resize.Bicubic(clip, format=vs.RGB24, matrix_in=vs.MATRIX_BT709)
+
+    def score(name: str, size: int, made: npt.NDArray[np.uint8]) -> None:
+        shown, removed = (metrics.clip_psnr(made[n::2], wanted[n::2]) for n in (0, 1))
+        rows[name] = {"bytes": size, "shown": shown, "removed": removed}
+
+    with console.status("as ordinary files"):
+        output = folder / "robust.mp4"
+        low = vs.core.cvrs.Downsample(high, factor_num=2, model="robust", strength=_CRF)
+        size = encode(low, output, _CRF)
+        restored = vs.core.cvrs.Upsample(received(output), factor_num=2, length=count)
+        score("half the rate, motion hidden, restored", size, pictures_of(restored))
+        output = folder / "plain.mp4"
+        plain = encode_like(high[::2], output, size)
+        clip = received(output)
+        try:
+            rife = Rife(torch.device("cpu"))
+        except NotInstalledError:
+            name = "half the rate, plain, interpolated by our receiver"
+            made = vs.core.cvrs.Upsample(clip, factor_num=2, length=count, model="robust")
+            score(name, plain, pictures_of(made))
+        else:
+            shown = pictures_of(clip)
+            both = np.repeat(shown, 2, axis=0)[:count]
+            both[1::2] = rife.between(shown)
+            score(f"half the rate, plain, interpolated by {rife.name}", plain, both)
+        output = folder / "full-rate.mp4"
+        full = encode_like(high, output, size)
+        score("full rate", full, pictures_of(received(output)))
+    return rows
+
+
+def ordinary_table(rows: dict[str, dict[str, float | int]], frames: int) -> Table:
+    """Beside `table`: what lossy files of about the same size make of the same footage."""
+    result = Table(title=f"The first {frames} frames as ordinary files (x264, 8-bit 4:2:0)")
+    for column in ("", "kB", "shown frames (dB)", "removed frames (dB)"):
+        result.add_column(column, justify="left" if not column else "right")
+    for name, row in rows.items():
+        result.add_row(
+            name, f"{row['bytes'] / 1000:.0f}", f"{row['shown']:.2f}", f"{row['removed']:.2f}"
+        )
+    result.caption = "Where the full rate may be sent, it is better."
+    return result
+
+
 def draw(pictures: list[Frame], path: Path) -> None:
     """Original, low-rate frame shown at that time, restored, and ten times the difference."""
     original, _, restored = pictures
@@ -251,10 +341,14 @@ def run(video: Path, folder: Path, limit: int, console: Console) -> None:
         "frames_per_second": {"send": frames / sending, "receive": frames / receiving},
         "version": json.loads(json.dumps(vs.core.cvrs.Version(), default=_text)),
     }
+    if frames > 2:
+        report["ordinary"] = ordinary(original, folder, console)
     if pictures:
         draw(pictures, folder / "comparison.png")
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     console.print(table(report))
+    if "ordinary" in report:
+        console.print(ordinary_table(report["ordinary"], min(frames, _ORDINARY_FRAMES)))
     console.print(f"Written to {folder}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
 
 
