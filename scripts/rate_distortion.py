@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import typer
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator
 from rich.table import Table
 
 from vs_cvrs import metrics
@@ -378,7 +378,7 @@ def _plot(path: Path, codec: str, scenes: dict[str, Curves], anchor: str) -> Non
             axis.grid(alpha=0.3)
             axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.xaxis.set_major_formatter("{x:g}")
-            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.minorticks_off()
         axes[0][column].set(title=scene)
         axes[1][column].set(xlabel="kbit/s")
     for row, what in enumerate(("removed frames", "all frames")):
