@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vs_cvrs.programs.ffmpeg import find_ffmpeg
 
-SECONDS = 120
-"""How long a program may take where a test does not say. Nothing here needs a quarter of that."""
+SECONDS = 300
+"""How long a program may take where a test does not say: ten times what any needs undisturbed."""
 
 
 def run(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import mutations
+import pytest
 import watched
 from places import ROOT
 
@@ -15,10 +16,11 @@ COUNT = 10_000
 MOST_MEMORY = 1024  # MiB
 
 
+@pytest.mark.timeout(1000)
 def test_nothing_but_errors_comes_of_lies(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", mutations.__file__, str(tmp_path), str(COUNT)]
     env = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-    code, out, log = watched.run(command, env, seconds=280)
+    code, out, log = watched.run(command, env, seconds=900)
     assert code == 0, log[-3000:]
     found = json.loads(out)
     print(f"\n{found}")

@@ -22,7 +22,7 @@ WORK = {"lite": 39_000, "lite-any": 39_000, "robust": 49_800}
 def _bench(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCH), "--device", "cpu", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=240, check=False, env=env
+        command, capture_output=True, text=True, timeout=500, check=False, env=env
     )
 
 
