@@ -149,6 +149,8 @@ class Stage(_Strict):
         vary_group: draw the low-rate frames in a group from 1 to ``group``.
         spread_space: before the stage, what lite-any's path between sizes has learned at time 1x
             for up to space 2x is copied to its parts for more than that and for other times.
+        share: before the stage, what lite-any has learned for groups that lose frames or size is
+            copied to what those take that lose both.
         precision: "bf16" runs convolutions in bfloat16 (light models' couplings stay in float32).
         transport: how low-rate frames reach the receiver; by default as 8-bit frames without loss.
     """
@@ -169,6 +171,7 @@ class Stage(_Strict):
     max_frames: PositiveInt = 64
     vary_group: bool = False
     spread_space: bool = False
+    share: bool = False
     precision: Literal["fp32", "bf16"] = "bf16"
     loss: LossConfig = LossConfig()
     transport: TransportConfig = TransportConfig()

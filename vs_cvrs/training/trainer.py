@@ -159,8 +159,9 @@ class Trainer:
                 raise ConfigError(
                     f"{config.name}: a {config.architecture} model has no path for space to train"
                 )
-            if stage.spread_space and not getattr(self.model, "path", None):
-                raise ConfigError(f"{config.name}: spread_space needs a lite-any model with a path")
+            for name in ("spread_space", "share"):
+                if getattr(stage, name) and not isinstance(self.model, LiteAnyModel):
+                    raise ConfigError(f"{config.name}: {name} needs a lite-any model")
         if init is not None:
             self._start_from(init)
         self._begin_stage(0, (self.model,))
@@ -183,13 +184,6 @@ class Trainer:
             mine = self.model
             if isinstance(other, LiteModel) and isinstance(mine, LiteAnyModel | RobustModel):
                 mine.start_from(other)
-            elif (
-                isinstance(other, LiteAnyModel)
-                and isinstance(mine, LiteAnyModel)
-                and mine.options["shared_cells"]
-                and not other.options["shared_cells"]
-            ):
-                mine.start_without_sharing(other)
             else:
                 self.model.load_state_dict(other.state_dict())
         except (ValueError, RuntimeError) as error:
@@ -274,10 +268,13 @@ class Trainer:
 
     def _begin_stage(self, index: int, models: tuple[CvrsModel, ...]) -> None:
         """What a stage does to the weights before it trains them."""
-        if self.config.stages[index].spread_space:
-            for model in models:
-                assert isinstance(model, LiteAnyModel)
-                model.spread_space()
+        stage = self.config.stages[index]
+        for model in models:
+            if isinstance(model, LiteAnyModel):
+                if stage.spread_space:
+                    model.spread_space()
+                if stage.share:
+                    model.share()
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         index, begin = self._stage(self.step)

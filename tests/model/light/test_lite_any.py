@@ -22,13 +22,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TIME = {"width": 16, "down_blocks": "hq", "up_blocks": "qhq", "cells": 1, "hidden": 8}
 SPACE: dict[str, Any] = {
-    "space_width": 16,
-    "space_down_blocks": "hq",
-    "space_up_blocks": "qhq",
     "path_width": 16,
     "path_cells": 2,
+    "shared_cells": 2,
+    "shared_up_blocks": "qhqh",
 }
-THROUGH: dict[str, Any] = {"shared_cells": 2, "shared_up_blocks": "qhqh"}
 
 SIZES = [  # high-rate and low-rate (frames, height, width)
     ((8, 32, 48), (4, 32, 48)),
@@ -51,7 +49,7 @@ def small_model(seed: int = 0, **options: Any) -> LiteAnyModel:
     model = LiteAnyModel.from_options({**TIME, **SPACE, **options})
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.startswith("imsm") or name.endswith(("bias", "told.weight", "filled.weight")):
+            if name.startswith("imsm") or name.endswith(("bias", "told.weight")):
                 parameter.add_(0.05 * torch.randn_like(parameter))
             elif "path." in name and name.endswith("last.weight"):
                 parameter.add_(0.03 * torch.randn_like(parameter))
@@ -69,12 +67,9 @@ def small_lite() -> LiteModel:
     return model.eval()
 
 
-@pytest.mark.parametrize("options", [{}, THROUGH], ids=["networks", "path"])
 @pytest.mark.parametrize(("high", "low"), SIZES)
-def test_any_size_comes_back(
-    high: tuple[int, int, int], low: tuple[int, int, int], options: dict[str, Any]
-) -> None:
-    model = small_model(**options)
+def test_any_size_comes_back(high: tuple[int, int, int], low: tuple[int, int, int]) -> None:
+    model = small_model()
     x = torch.rand(2, 3, *high)
     with torch.inference_mode():
         encoded = model.encode(x, low)
@@ -159,7 +154,6 @@ def test_it_cannot_begin_as_another_lite() -> None:
         small_model(width=24).start_from(small_lite())
 
 
-@pytest.mark.parametrize("options", [{}, THROUGH], ids=["networks", "path"])
 @pytest.mark.parametrize("limit", [1, 1_000_000])
 @pytest.mark.parametrize(
     ("high", "low"),
@@ -171,9 +165,9 @@ def test_it_cannot_begin_as_another_lite() -> None:
     ],
 )
 def test_strips_change_nothing(
-    high: tuple[int, int, int], low: tuple[int, int, int], limit: int, options: dict[str, Any]
+    high: tuple[int, int, int], low: tuple[int, int, int], limit: int
 ) -> None:
-    model = small_model(**options)
+    model = small_model()
     x = torch.rand(1, 3, *high)
     with torch.inference_mode():
         encoded = model.encode(x, low)
@@ -183,18 +177,18 @@ def test_strips_change_nothing(
             assert (model.decode(encoded, high) - restored).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("part", ["space_down", "time_down", "time_up", "space_up"])
+@pytest.mark.parametrize("part", ["shared_down", "time_down", "time_up", "shared_up"])
 def test_too_small_a_reach_would_show(part: str) -> None:
     model = small_model()
     getattr(model, part).reach -= 2
-    assert strips_show(model)
+    assert strips_show(model, scale=2 if part.startswith("shared") else 1)
 
 
 @pytest.mark.parametrize("part", ["f", "h"])
 def test_too_small_a_reach_of_a_coupling_would_show(
     part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = small_model(**THROUGH)
+    model = small_model()
     pieces = space.SpaceCoupling.pieces
     level: Any = model.shared_path.levels[-1]  # the one between these sizes
     shortened_ones = [getattr(cell, part) for cell in level.cells]
@@ -209,9 +203,9 @@ def test_too_small_a_reach_of_a_coupling_would_show(
     assert strips_show(model)
 
 
-def strips_show(model: LiteAnyModel) -> bool:
-    x = torch.rand(1, 3, 4, 240, 80)
-    low, high = (2, 120, 40), (4, 240, 80)
+def strips_show(model: LiteAnyModel, scale: int = 2) -> bool:
+    low, high = (2, 120, 40), (4, 120 * scale, 40 * scale)
+    x = torch.rand(1, 3, *high)
     with torch.inference_mode():
         encoded = model.encode(x, low)
         restored = model.decode(encoded, high)
@@ -221,14 +215,11 @@ def strips_show(model: LiteAnyModel) -> bool:
     return bool(max(low_error, high_error) > 1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, THROUGH], ids=["networks", "path"])
 @pytest.mark.parametrize("tile", [1, 3000])
-def test_tiles_change_nothing(
-    monkeypatch: pytest.MonkeyPatch, tile: int, options: dict[str, Any]
-) -> None:
+def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     monkeypatch.setattr("vs_cvrs.model.light.tiles._TILE", tile)
     monkeypatch.setattr("vs_cvrs.model.light.space._TILE", tile)
-    model = small_model(**options)
+    model = small_model()
     x = torch.rand(2, 3, 5, 72, 56)
     whole = model.encode(x, (4, 36, 28))
     restored = model.decode(whole.detach(), (5, 72, 56))
@@ -238,9 +229,8 @@ def test_tiles_change_nothing(
         assert (model.decode(whole, (5, 72, 56)) - restored).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("options", [{}, THROUGH], ids=["networks", "path"])
-def test_groups_of_a_batch_do_not_meet(options: dict[str, Any]) -> None:
-    model = small_model(**options)
+def test_groups_of_a_batch_do_not_meet() -> None:
+    model = small_model()
     x = torch.rand(2, 3, 5, 32, 32)
     with torch.inference_mode():
         together = model.encode(x, (4, 16, 16))
@@ -248,9 +238,8 @@ def test_groups_of_a_batch_do_not_meet(options: dict[str, Any]) -> None:
     assert (together - apart).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("options", [{}, THROUGH], ids=["networks", "path"])
-def test_reduced_precision_costs_little(options: dict[str, Any]) -> None:
-    model = small_model(**options)
+def test_reduced_precision_costs_little() -> None:
+    model = small_model()
     reduced = copy.deepcopy(model)
     reduced.convolution_dtype = torch.bfloat16
     x = torch.rand(1, 3, 5, 32, 32)
@@ -264,7 +253,7 @@ def without_networks(model: LiteAnyModel) -> LiteAnyModel:
     """Only resampling and the Haar transform are left at time 1x."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.startswith(("space", "path")) and (".last." in name or ".code." in name):
+            if name.startswith("path") and ".last." in name:
                 parameter.zero_()
     return model
 
@@ -335,25 +324,14 @@ def test_frames_that_are_alike_stay_alike() -> None:
     assert (restored - restored[:, :, :1]).abs().max() < 1e-6
 
 
-def test_options_from_before_the_path_mean_no_path(tmp_path: Path) -> None:
-    """Files that were made before there was a path stay as good as they were."""
-    model = small_model(path_cells=0)
-    x = torch.rand(1, 3, 3, 32, 32)
-    for name in [name for name in model.options if name.startswith("path")]:
-        del model.options[name]
-    checkpoint.save(tmp_path / "old.safetensors", model, {})
-    loaded = checkpoint.load(tmp_path / "old.safetensors").model
-    assert not any(name.startswith("path") for name, _ in loaded.named_parameters())
-    assert loaded.hides_in_time(3, 3)
-    with torch.inference_mode():
-        low = loaded.encode(x, (3, 16, 16))
-        wanted = model.embed(model.downsample(x, (3, 16, 16)).clamp(0.0, 1.0)).clamp(0.0, 1.0)
-        assert torch.equal(low, wanted)
+def test_models_from_before_the_path_are_named() -> None:
+    with pytest.raises(ValueError, match="made before its way through space was invertible"):
+        LiteAnyModel.from_options({"space_width": 48})
 
 
 def test_details_beside_the_frames_bring_back_what_was_lost() -> None:
     """The path through time gives back all that it took when no detail is lost on the way."""
-    model = small_model(**THROUGH)
+    model = small_model()
     x = torch.rand(2, 3, 4, 40, 56)
     layout = Layout.of(4, 2)
     with torch.inference_mode():
@@ -363,22 +341,6 @@ def test_details_beside_the_frames_bring_back_what_was_lost() -> None:
         without = model._to_high_size(frames, None, 40, 56, layout)
     assert (back - (x * 0.2 + 0.4)).abs().max() < 1e-4
     assert (without - (x * 0.2 + 0.4)).abs().mean() > 1e-2
-
-
-def test_a_model_without_the_path_through_time_can_be_gone_on_with() -> None:
-    before = small_model()
-    model = small_model(1, **THROUGH)
-    model.start_without_sharing(before)
-    x = torch.rand(1, 3, 8, 32, 32)
-    with torch.inference_mode():
-        for low in ((8, 16, 16), (4, 32, 32)):
-            assert torch.equal(model.encode(x, low), before.encode(x, low))
-        # At first details are neither sent nor received: frames at the low size go as they do.
-        made = model.encode(x, (4, 16, 16))
-        frames, _ = model._to_low_size(x, 16, 16, Layout.of(8, 4))
-        assert torch.allclose(made, before.encode(frames, (4, 16, 16)), atol=1e-5)
-    with pytest.raises(ValueError, match="beside those of what is shared"):
-        model.start_without_sharing(small_model(path_width=24))
 
 
 @pytest.mark.parametrize(
@@ -398,8 +360,8 @@ def test_more_low_rate_frames_than_high_rate_ones_are_named(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"space_width": 4}, "space_width must be 8 to 1024, got 4"),
-        ({"space_up_blocks": "hx"}, "space_up_blocks must be up to 64 letters of 'h', 'q'"),
+        ({"path_width": 4}, "path_width must be 8 to 1024, got 4"),
+        ({"up_blocks": "hx"}, "up_blocks must be up to 64 letters of 'h', 'q'"),
         ({"path_cells": 65}, "path_cells must be 0 to 64, got 65"),
         (
             {"shared_cells": 1, "shared_up_blocks": "hq"},

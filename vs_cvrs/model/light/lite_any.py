@@ -3,11 +3,11 @@
 Time and space are taken apart. Downsample first brings every frame to the low size, then several
 frames to one; Upsample goes the same way back.
 
-- Space: a pair of networks (`vs_cvrs.model.light.details`), or an invertible path
-  (`vs_cvrs.model.light.space`). Groups that keep their frames take that where the model has one:
-  what is hidden then only has to outlive the rounding to 8 bits. On the way through the time
-  networks it must be hidden more strongly: groups that lose frames take the networks, or a path
-  with weights of its own, which is told which frames will share a low-rate frame.
+- Space: an invertible path (`vs_cvrs.model.light.space`). In groups that keep their frames what is
+  hidden only has to outlive the rounding to 8 bits. On the way through the time networks it must
+  be hidden more strongly: groups that lose frames and size have a path and time networks of their
+  own. The path is told which frames will share a low-rate frame; the networks take in what it
+  leaves of details beside the frames, and give back an estimate of them.
 - Time: whatever the ratio, a low-rate frame stands for a whole number c of high-rate frames: the
   one it shows and those up to the next one shown (`Timeline.high_begin`). 6/5, 5/4 and 24000/1001
   differ in the order of ones and twos alone. Each c from 1 to 4 has first and last layers of its
@@ -16,7 +16,7 @@ frames to one; Upsample goes the same way back.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,6 @@ from torch.nn import functional as F
 
 from vs_cvrs.model.base import Size
 from vs_cvrs.model.light.base import ImsmModel
-from vs_cvrs.model.light.details import SpaceNet, enlarged, reduced
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
@@ -56,14 +55,10 @@ class LiteAnyModel(ImsmModel):
     Args:
         width, down_blocks, up_blocks, cells, hidden: of the time networks and the IMSM, as in
             `LiteModel`.
-        space_width, space_down_blocks, space_up_blocks: of the networks for space of groups that
-            lose frames; "h" at the low size, "q" at half of it.
         path_width, path_cells: channels inside the coupling functions of each level of the
-            invertible path for space, and its cells; without cells there is none, and all groups
-            take the networks.
+            invertible path for space, and its cells.
         path_mixes_time: these functions see the frame before and the one after.
-        shared_cells: cells of such a path that groups have that lose frames and size; without
-            cells they take the networks.
+        shared_cells: cells of the path of groups that lose frames and size.
         shared_down_blocks, shared_up_blocks: of the time networks at the low size that belong to
             that path; they begin with those of the other time networks.
         interlace: as in `LiteModel`.
@@ -81,13 +76,10 @@ class LiteAnyModel(ImsmModel):
         up_blocks: str = "qhqhq",
         cells: int = 2,
         hidden: int = 32,
-        space_width: int = 48,
-        space_down_blocks: str = "hq",
-        space_up_blocks: str = "hqhqh",
         path_width: int = 24,
-        path_cells: int = 0,
-        path_mixes_time: bool = True,
-        shared_cells: int = 0,
+        path_cells: int = 5,
+        path_mixes_time: bool = False,
+        shared_cells: int = 4,
         shared_down_blocks: str = "hq",
         shared_up_blocks: str = "qhqhq",
         interlace: float = 1.0,
@@ -99,9 +91,6 @@ class LiteAnyModel(ImsmModel):
             "up_blocks": up_blocks,
             "cells": cells,
             "hidden": hidden,
-            "space_width": space_width,
-            "space_down_blocks": space_down_blocks,
-            "space_up_blocks": space_up_blocks,
             "path_width": path_width,
             "path_cells": path_cells,
             "path_mixes_time": path_mixes_time,
@@ -111,27 +100,20 @@ class LiteAnyModel(ImsmModel):
             "interlace": interlace,
         }
         self._check_options()
-        for name in ("down_blocks", "up_blocks") if shared_cells else ():
+        for name in ("down_blocks", "up_blocks"):
             if not self.options[f"shared_{name}"].startswith(self.options[name]):
                 raise ValueError(
                     f"shared_{name} must begin with {name}, {self.options[name]!r}, "
                     f"got {self.options[f'shared_{name}']!r}"
                 )
 
-        def path() -> nn.ModuleList:
-            return nn.ModuleList(
-                SpaceStack(levels, path_width, path_cells, path_mixes_time)
-                for levels in range(1, (MAX_LEVELS if path_cells else 0) + 1)
-            )
-
-        self.path = path()
-        if shared_cells:
-            self.shared_path = SpaceStack(MAX_LEVELS, path_width, shared_cells, path_mixes_time)
-            self.shared_down = TimeNet(width, shared_down_blocks, down=True, details=_BESIDE)
-            self.shared_up = TimeNet(width, shared_up_blocks, down=False, details=_BESIDE)
-        else:
-            self.space_down = SpaceNet(space_width, space_down_blocks, down=True)
-            self.space_up = SpaceNet(space_width, space_up_blocks, down=False)
+        self.path = nn.ModuleList(
+            SpaceStack(levels, path_width, path_cells, path_mixes_time)
+            for levels in range(1, MAX_LEVELS + 1)
+        )
+        self.shared_path = SpaceStack(MAX_LEVELS, path_width, shared_cells, path_mixes_time)
+        self.shared_down = TimeNet(width, shared_down_blocks, down=True, details=_BESIDE)
+        self.shared_up = TimeNet(width, shared_up_blocks, down=False, details=_BESIDE)
         self.time_down = TimeNet(width, down_blocks, down=True)
         self.imsm = LiteImsm(cells, hidden)
         self.time_up = TimeNet(width, up_blocks, down=False)
@@ -145,13 +127,21 @@ class LiteAnyModel(ImsmModel):
                 _copy(self.time_down.skip[count - 1], weight.flatten(1)[..., None, None])
                 same = torch.eye(FOLDED).repeat(count, 1)
                 _copy(self.time_up.skip[count - 1], same[..., None, None])
-            self._share()
+            self.share()
         self._store_channels_last()
 
-    def _share(self) -> None:
-        """Begin what groups take that lose frames and size with what those take that lose one."""
-        if not self._through_time:
-            return
+    @torch.no_grad()
+    def share(self) -> None:
+        """Begin what groups take that lose frames and size with what those take that lose one.
+
+        Details come in beside the frames and go out with them as nothing.
+        """
+        learned = self.path[-1]
+        assert isinstance(learned, SpaceStack)
+        for level, source in zip(self.shared_path.levels, learned.levels, strict=True):
+            assert isinstance(level, SpaceLevel)
+            assert isinstance(source, SpaceLevel)
+            level.start_from(source)
         for mine, other in ((self.shared_down, self.time_down), (self.shared_up, self.time_up)):
             for block, source in zip(mine.body.blocks, other.body.blocks, strict=False):
                 block.load_state_dict(source.state_dict())
@@ -159,15 +149,20 @@ class LiteAnyModel(ImsmModel):
                 for layer, source in zip(getattr(mine, name), getattr(other, name), strict=True):
                     _copy_widened(layer, source)
 
-    @property
-    def _through_time(self) -> bool:
-        return bool(self.options["shared_cells"])
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> Self:
+        if "space_width" in options:
+            raise ValueError(
+                "this lite-any model was made before its way through space was invertible; "
+                "such models are no longer read"
+            )
+        return super().from_options(options)
 
     def space_parameters(self) -> list[nn.Parameter]:
-        return self._named(("path.", "shared_", "space_"))
+        return self._named(("path.", "shared_"))
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        return self._named(("shared_", "space_"))
+        return self._named(("shared_",))
 
     def _named(self, beginnings: tuple[str, ...]) -> list[nn.Parameter]:
         return [value for name, value in self.named_parameters() if name.startswith(beginnings)]
@@ -216,35 +211,7 @@ class LiteAnyModel(ImsmModel):
                 )
                 assert weight is not None
                 _copy(target, weight, bias)
-        self._share()
-
-    @torch.no_grad()
-    def start_without_sharing(self, other: LiteAnyModel) -> None:
-        """Take over a model without a path that frames share, the rest of its options being these.
-
-        What groups take that lose frames and size begins as the path of those that lose size, or
-        the first of its cells, and the time networks.
-
-        Raises:
-            ValueError: other options differ.
-        """
-        mine, its = (
-            {name: value for name, value in model.options.items() if "shared" not in name}
-            for model in (self, other)
-        )
-        if mine != its:
-            raise ValueError("its options are others, beside those of what is shared")
-        known = other.state_dict()
-        self.load_state_dict(
-            {name: known.get(name, value) for name, value in self.state_dict().items()}
-        )
-        for stack in other.path[-1:]:
-            assert isinstance(stack, SpaceStack)
-            for level, source in zip(self.shared_path.levels, stack.levels, strict=True):
-                assert isinstance(level, SpaceLevel)
-                assert isinstance(source, SpaceLevel)
-                level.start_from(source)
-        self._share()
+        self.share()
 
     @torch.no_grad()
     def spread_space(self) -> None:
@@ -256,13 +223,13 @@ class LiteAnyModel(ImsmModel):
         for module in self.modules():
             if isinstance(module, SpaceLevel):
                 module.start_from(learned)
-        self._share()
+        self.share()
 
     def pads(self, high: tuple[int, int], low: tuple[int, int]) -> bool:
         return all(n <= m < n + SIZE_MULTIPLE for n, m in zip(high, low, strict=True))
 
     def hides_in_time(self, high: int, low: int) -> bool:
-        return high > low or not self.path
+        return high > low
 
     def encode(self, high: Tensor, size: Size) -> Tensor:
         if tuple(high.shape[2:]) == size:
@@ -303,7 +270,7 @@ class LiteAnyModel(ImsmModel):
         if t == size[0]:
             return self._to_high_size(latent, None, size[1], size[2], layout)
         scaled = not self.pads(size[1:], (latent.shape[3], latent.shape[4]))
-        net = self.shared_up if scaled and self._through_time else self.time_up
+        net = self.shared_up if scaled else self.time_up
 
         def chain(part: Tensor) -> Tensor:
             return as_clip(net(as_frames(part), layout.counts), b)
@@ -324,20 +291,16 @@ class LiteAnyModel(ImsmModel):
     def _to_low_size(
         self, high: Tensor, height: int, width: int, layout: Layout
     ) -> tuple[Tensor, Tensor | None]:
-        """The frames that are carried, at the low size; and their details, where there is a path
-        that leaves some.
-        """
+        """The frames that are carried, at the low size; and their details, where it is another."""
         size, low = (high.shape[3], high.shape[4]), (height, width)
-        stack = None if self.pads(size, low) else self._stack(size, low, layout)
-        if stack is not None:
+        if not self.pads(size, low):
+            stack = self._stack(size, low, layout)
             made, details = stack(high, low, layout.carried, layout.told(high))
             # Beyond white and black nothing can be sent. With time networks in between, the path
             # learns to do without it more easily than they do.
             return made.clamp(0.0, 1.0), details
         if len(layout.carried) < high.shape[2]:
             high = picked(high, layout.carried, 2)
-        if not self.pads(size, low):
-            return reduced(self.space_down, high, height, width), None
         padding = (0, width - size[1], 0, height - size[0], 0, 0)
         return F.pad(high, padding, mode="replicate") if any(padding) else high, None
 
@@ -348,18 +311,12 @@ class LiteAnyModel(ImsmModel):
         if self.pads((height, width), size):
             return low[..., :height, :width]
         stack = self._stack((height, width), size, layout)
-        if stack is None:
-            return enlarged(self.space_up, low, height, width)
         return stack.inverse(low, (height, width), layout.told(low), details)
 
-    def _stack(
-        self, high: tuple[int, int], low: tuple[int, int], layout: Layout
-    ) -> SpaceStack | None:
-        """The part of the path that a group takes; None: it takes the networks."""
+    def _stack(self, high: tuple[int, int], low: tuple[int, int], layout: Layout) -> SpaceStack:
+        """The part of the path that a group takes."""
         if max(layout.counts) > 1:
-            return self.shared_path if self._through_time else None
-        if not self.path:
-            return None
+            return self.shared_path
         stack = self.path[levels_between(high, low) - 1]
         assert isinstance(stack, SpaceStack)
         return stack
