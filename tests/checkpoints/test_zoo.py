@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from vs_cvrs.carrier import mark
 from vs_cvrs.checkpoints import zoo
 
 ONE, TWO = Fraction(1), Fraction(2)
@@ -15,6 +16,11 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of the package's own."""
     monkeypatch.setattr(zoo, "_folder", lambda: tmp_path)
     return tmp_path
+
+
+def test_marks_tell_the_bundled_models_apart() -> None:
+    """They have few bits for a model; where two are alike, change a last bit of a weight."""
+    assert len({mark.model_id(zoo.checksum(name)) for name in zoo.names()}) == len(zoo.names())
 
 
 def test_auto_takes_the_model_made_for_the_ratio(weights: Path) -> None:

@@ -340,9 +340,10 @@ def _copy_widened(layer: nn.Module, source: nn.Module) -> None:
             return x
         before, after = x.shape[:axis], x.shape[axis + 1 :]
         frames = x.reshape(*before, -1, FOLDED, *after)
-        missing = size // frames.shape[axis] - FOLDED
-        nothing = frames.new_zeros(*before, frames.shape[axis], missing, *after)
-        return torch.cat((frames, nothing), dim=axis + 1).flatten(axis, axis + 1)
+        wide = frames.new_zeros(*before, frames.shape[axis], size // frames.shape[axis], *after)
+        # Joined with zeros, weights without memory would wait for PyTorch's compiler.
+        wide.narrow(axis + 1, 0, FOLDED).copy_(frames)
+        return wide.reshape(*before, size, *after)
 
     outputs, inputs = layer.weight.shape[:2]
     bias = None if source.bias is None else widened(source.bias, 0, outputs)
