@@ -247,6 +247,27 @@ def test_space_and_time_are_trained_apart(
     } == changed
 
 
+@pytest.mark.parametrize("architecture", ["lite", "lite-any", "robust"])
+def test_a_receiver_is_trained_on_what_is_out_there(
+    config: Path, tmp_path: Path, architecture: str
+) -> None:
+    settings = yaml.safe_load(config.read_text())
+    settings["architecture"] = architecture
+    settings["options"] |= ANY_OPTIONS if architecture == "lite-any" else {}
+    stage = {"train": "receiver", "steps": 2, "batch": 1, "crop": 32, "precision": "fp32"}
+    settings["stages"] = [stage | {"warmup": 0, "rate": 1e-2}]
+    config.write_text(yaml.safe_dump(settings))
+    trainer = Trainer(load_config(config), tmp_path / "runs" / "r", torch.device("cpu"))
+    frames = torch.rand(1, 3, 4, 32, 32)
+    size = (2, 32, 32)
+    low = trainer.model.encode(frames, size)
+    restored = trainer.model.decode(low, (4, 32, 32))
+    trainer.run()
+    trainer.model.crf = None  # training tells it how strongly to hide
+    assert torch.equal(trainer.model.encode(frames, size), low)
+    assert not torch.equal(trainer.model.decode(low, (4, 32, 32)), restored)
+
+
 def test_what_space_has_learned_can_be_spread(config: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load(config.read_text())
     settings["architecture"] = "lite-any"

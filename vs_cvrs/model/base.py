@@ -121,6 +121,10 @@ class CvrsModel(nn.Module, abc.ABC):
         """Those of what only groups take that lose both frames and size, likewise."""
         return []
 
+    def receiver_parameters(self) -> list[nn.Parameter]:
+        """Those that change what is restored and not what is sent, where a model has such."""
+        return []
+
     def encode(self, high: Tensor, size: Size) -> Tensor:
         """High-rate frames to low-rate frames of ``size`` in 0..1, not yet rounded to 8 bits."""
         with self._reduced_precision(high):

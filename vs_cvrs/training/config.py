@@ -136,7 +136,8 @@ class Stage(_Strict):
     Attributes:
         train: "rescaler" leaves the IMSM out, "imsm" trains nothing else, "joint" trains all;
             "space" trains only the path between sizes, through all the rest, and "time" only the
-            rest; "shared" only what lite-any's groups take that lose frames and size.
+            rest; "shared" only what lite-any's groups take that lose frames and size; "receiver"
+            only what does not change low-rate frames, so that files that are out there gain too.
         steps: optimiser steps.
         batch: clips per step; crop: their height and width; group: low-rate frames in each.
         rate: peak learning rate; final_rate: what the cosine ends at; warmup: steps to the peak.
@@ -155,7 +156,7 @@ class Stage(_Strict):
         transport: how low-rate frames reach the receiver; by default as 8-bit frames without loss.
     """
 
-    train: Literal["rescaler", "imsm", "joint", "space", "time", "shared"] = "joint"
+    train: Literal["rescaler", "imsm", "joint", "space", "time", "shared", "receiver"] = "joint"
     steps: PositiveInt
     batch: PositiveInt = 6
     crop: Annotated[int, Field(ge=16, multiple_of=4)] = 64

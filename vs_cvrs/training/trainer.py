@@ -155,10 +155,14 @@ class Trainer:
         except ValueError as error:
             raise ConfigError(f"{config.name}: {error}") from error
         for stage in config.stages:
-            if stage.train == "space" and not self.model.space_parameters():
-                raise ConfigError(
-                    f"{config.name}: a {config.architecture} model has no path for space to train"
-                )
+            for train, parameters, what in (
+                ("space", self.model.space_parameters(), "path for space"),
+                ("receiver", self.model.receiver_parameters(), "receiver of its own"),
+            ):
+                if stage.train == train and not parameters:
+                    raise ConfigError(
+                        f"{config.name}: a {config.architecture} model has no {what} to train"
+                    )
             for name in ("spread_space", "share"):
                 if getattr(stage, name) and not isinstance(self.model, LiteAnyModel):
                     raise ConfigError(f"{config.name}: {name} needs a lite-any model")
@@ -250,6 +254,7 @@ class Trainer:
         imsm = {id(parameter) for parameter in self.model.imsm_parameters()}
         space = {id(parameter) for parameter in self.model.space_parameters()}
         shared = {id(parameter) for parameter in self.model.shared_parameters()}
+        receiver = {id(parameter) for parameter in self.model.receiver_parameters()}
         for parameter in self.model.parameters():
             parameter.requires_grad_(
                 {
@@ -259,6 +264,7 @@ class Trainer:
                     "space": id(parameter) in space,
                     "time": id(parameter) not in space,
                     "shared": id(parameter) in shared,
+                    "receiver": id(parameter) in receiver,
                 }[stage.train]
             )
         trained = [p for p in self.model.parameters() if p.requires_grad]

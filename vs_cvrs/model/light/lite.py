@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vs_cvrs.model.base import Size
 from vs_cvrs.model.light.base import HalfRateModel, ImsmModel
@@ -81,6 +81,9 @@ class LiteModel(ImsmModel, HalfRateModel):
             )
             self.up.skip.weight.copy_(torch.eye(12).repeat(2, 1)[..., None, None])
         self._store_channels_last()
+
+    def receiver_parameters(self) -> list[nn.Parameter]:
+        return list(self.up.parameters())
 
     def downsample(self, high: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to the latent (B, 3, ceil(T/2), H and W rounded up to multiples of 4)."""

@@ -164,6 +164,9 @@ class LiteAnyModel(ImsmModel):
     def shared_parameters(self) -> list[nn.Parameter]:
         return self._named(("shared_",))
 
+    def receiver_parameters(self) -> list[nn.Parameter]:
+        return self._named(("time_up.", "shared_up."))
+
     def _named(self, beginnings: tuple[str, ...]) -> list[nn.Parameter]:
         return [value for name, value in self.named_parameters() if name.startswith(beginnings)]
 

@@ -126,6 +126,9 @@ class RobustModel(HalfRateModel):
     def imsm_parameters(self) -> list[nn.Parameter]:
         return list(self.imsm.parameters())
 
+    def receiver_parameters(self) -> list[nn.Parameter]:
+        return [*self.motion.parameters(), *self.up.parameters()]
+
     def hides_in_time(self, high: int, low: int) -> bool:
         return False  # what comes back is not what was sent, and the receiver wants both
 
