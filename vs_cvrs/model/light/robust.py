@@ -87,13 +87,13 @@ class RobustModel(HalfRateModel):
         }
         self._check_options()
         # Both frames of a pair, what interpolation makes of the second, and the CRF.
-        self.down = Trunk(3 * _FOLDED + 1, _FOLDED, width, down_blocks)
+        self.down = Trunk(3 * _FOLDED + 1, _FOLDED, width, down_blocks, exact=False)
         self.imsm = LiteImsm(cells, hidden)
         # The frames on both sides as they are and as moved, and the motion.
-        self.motion = Trunk(4 * _FOLDED + 2, 4 + _PIXELS, motion_width, motion_blocks)
+        self.motion = Trunk(4 * _FOLDED + 2, 4 + _PIXELS, motion_width, motion_blocks, exact=False)
         # What the IMSM gives back, the low-rate frame, the interpolation; out: both frames and how
         # far each is to be believed.
-        self.up = Trunk(3 * _FOLDED, 2 * _FOLDED + 2 * _PIXELS, width, up_blocks)
+        self.up = Trunk(3 * _FOLDED, 2 * _FOLDED + 2 * _PIXELS, width, up_blocks, exact=False)
         with torch.no_grad():
             self.motion.skip.weight.zero_()
             self.down.skip.weight.zero_()
@@ -147,7 +147,7 @@ class RobustModel(HalfRateModel):
         made = 0.5 * (moved(before, -motion) + moved(after, motion))
         crf = 0.0 if self.crf is None else (self.crf - _MIDDLE_CRF) / _CRF_SPAN
         pair = fold(high, 2, 2)
-        told = pair.new_full((pair.shape[0], 1, *pair.shape[2:]), crf)
+        told = torch.full_like(pair[:, :1], crf, memory_format=torch.channels_last)
         parts = torch.cat((pair, fold(as_clip(made, b), 1, 2), told), dim=1)
 
         def chain(x: Tensor) -> Tensor:
@@ -184,7 +184,7 @@ class RobustModel(HalfRateModel):
                 return unfold(decoded, b, 2, 2)
             trust = torch.sigmoid(trust + _DECODED).repeat_interleave(3, dim=1)
             other = torch.cat((shown, between), dim=1)
-            return unfold(other + trust * (decoded - other), b, 2, 2)
+            return unfold(torch.lerp(other, decoded, trust), b, 2, 2)
 
         clips = (latent, low, made)
         high = in_strips(chain, clips, self.up.radius, 3 * self.up.held, SIZE_MULTIPLE)
@@ -214,7 +214,8 @@ class RobustModel(HalfRateModel):
         b = low.shape[0]
         before, after, motion = self._sides(low, count)
         sides = [before, after, moved(before, -motion), moved(after, motion)]
-        coarse = F.avg_pool2d(motion, 2) / FINEST
+        # Channels last as all that it is joined with: or all of it would be copied once more.
+        coarse = (F.avg_pool2d(motion, 2) / FINEST).contiguous(memory_format=torch.channels_last)
         folded = [fold(as_clip(side, b), 1, 2) for side in sides]
         told = as_clip(torch.cat((*folded, coarse), dim=1), b)
 
@@ -226,9 +227,9 @@ class RobustModel(HalfRateModel):
         size = before.shape[-2:]
         change = F.interpolate(refined[:, :4], size, mode="bilinear", align_corners=False)
         share = torch.sigmoid(unfold(refined[:, 4:], 1, 1, 2)[0].transpose(0, 1))
-        earlier = moved(before, change[:, :2] - motion)
-        later = moved(after, change[:, 2:] + motion)
-        made = later + share * (earlier - later)
+        earlier = moved(before, change[:, :2] - motion, cubic=True)
+        later = moved(after, change[:, 2:] + motion, cubic=True)
+        made = torch.lerp(later, earlier, share)
         if not across_cuts:
             left = difference(*sides[2:])
             cut = (left > _APART) & (left > _STILL_APART * difference(*sides[:2]))
