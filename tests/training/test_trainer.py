@@ -7,6 +7,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from places import ROOT
 
 from vs_cvrs.checkpoints import checkpoint, zoo
 from vs_cvrs.model import build
+from vs_cvrs.model.light.robust import RobustModel
 from vs_cvrs.training.config import ConfigError, load_config
 from vs_cvrs.training.trainer import Trainer
 from vs_cvrs.training.transports import straight_through_round
@@ -364,6 +366,34 @@ def test_a_run_over_ratios_and_scales_starts_from_lite(config: Path, tmp_path: P
     )
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"train: tiny cannot start from {lite}: a lite-any model")
+
+
+def test_files_that_hide_nothing_are_interpolated_and_read(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+
+    def watched(name: str) -> None:
+        make = getattr(RobustModel, name)
+
+        def noted(self: RobustModel, low: torch.Tensor, size: Any) -> torch.Tensor:
+            called.append(name)
+            made: torch.Tensor = make(self, low, size)
+            return made
+
+        monkeypatch.setattr(RobustModel, name, noted)
+
+    watched("between")
+    watched("upsample")
+    settings = yaml.safe_load(config.read_text())
+    settings["architecture"] = "robust"
+    settings["options"] |= {"motion_width": 8, "motion_blocks": ""}
+    stage = {"steps": 10, "batch": 1, "crop": 32, "group": 2, "precision": "fp32"}
+    settings["stages"] = [stage | {"transport": {"plain": 1.0}}]
+    config.write_text(yaml.safe_dump(settings))
+    Trainer(load_config(config), tmp_path / "runs" / "plain", torch.device("cpu")).run()
+    # Ten steps, and a validation, which reads what it sent.
+    assert min(called.count("between"), called.count("upsample") - 1) > 1
 
 
 def test_a_robust_run_goes_through_x264_from_start_to_end(config: Path, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ __all__ = ["Trainer"]
 _STATE = "state.pt"
 _EMA_WARMUP = 10.0
 _FEWEST_BITS = 0.02  # a pixel; still clips must not lead
+_ALONE = 0.5  # of the batches that hide nothing, where a model interpolates
 _CRF_GUESS = 2.0  # how well senders know what will be done to their frames
 _TRAVEL = 1  # apart from what the data are drawn with
 
@@ -93,7 +94,10 @@ def compute_losses(
         back = (model.extract(sent) if hidden else sent).clamp(0.0, 1.0)
     if isinstance(model, RobustModel):
         model.blind = not plain and way.blind > 0 and rng.random() < way.blind
-    restored = model.upsample(back, size)
+    # Files that hide nothing are interpolated alone; read as if they hid something, as frames are
+    # whose hidden motion was lost, they must not come out worse.
+    alone = plain and model.interpolates and rng.random() < _ALONE
+    restored = model.between(back, size) if alone else model.upsample(back, size)
     restoration = restoration_loss(restored, high, batch.shown, stage.loss)
     fidelity = low_rate_loss(low, target, stage.loss, progress)
     recovery = charbonnier(back, latent) if stage.loss.latent else latent.new_zeros(())

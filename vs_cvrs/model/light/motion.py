@@ -64,14 +64,10 @@ def bilateral_motion(before: Tensor, after: Tensor) -> Tensor:
         return motion * FINEST
 
 
-def moved(frames: Tensor, motion: Tensor, cubic: bool = False) -> Tensor:
-    """Frames (N, C, H, W) with at each pixel what stands ``motion`` (N, 2, H, W) pixels from it.
-
-    Between pixels it is linear; or ``cubic``, which keeps fine detail, takes three times as long
-    and may leave 0..1 by a little.
-    """
+def moved(frames: Tensor, motion: Tensor) -> Tensor:
+    """Frames (N, C, H, W) with at each pixel what stands ``motion`` (N, 2, H, W) pixels from it."""
     with torch.autocast(frames.device.type, enabled=False):
-        return _sampled(frames.float(), _places(motion), "bicubic" if cubic else "bilinear")
+        return _sampled(frames.float(), _places(motion))
 
 
 def _places(motion: Tensor) -> Tensor:
@@ -84,8 +80,10 @@ def _places(motion: Tensor) -> Tensor:
     )
 
 
-def _sampled(frames: Tensor, places: Tensor, mode: str = "bilinear") -> Tensor:
-    return F.grid_sample(frames, places, mode=mode, padding_mode="border", align_corners=False)
+def _sampled(frames: Tensor, places: Tensor) -> Tensor:
+    return F.grid_sample(
+        frames, places, mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def difference(first: Tensor, second: Tensor) -> Tensor:

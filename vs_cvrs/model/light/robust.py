@@ -227,8 +227,8 @@ class RobustModel(HalfRateModel):
         size = before.shape[-2:]
         change = F.interpolate(refined[:, :4], size, mode="bilinear", align_corners=False)
         share = torch.sigmoid(unfold(refined[:, 4:], 1, 1, 2)[0].transpose(0, 1))
-        earlier = moved(before, change[:, :2] - motion, cubic=True)
-        later = moved(after, change[:, 2:] + motion, cubic=True)
+        earlier = moved(before, change[:, :2] - motion)
+        later = moved(after, change[:, 2:] + motion)
         made = torch.lerp(later, earlier, share)
         if not across_cuts:
             left = difference(*sides[2:])
