@@ -346,7 +346,7 @@ def test_max_memory_changes_nothing_but_memory() -> None:
     held = []
     for max_memory in (64, None):
         session = open_session(model, "cpu", "fp32", max_memory)
-        with_hook = session.model.get_submodule("up.first")
+        with_hook = session.model.get_submodule("up.last")
         handle = with_hook.register_forward_hook(lambda _, x, __: held.append(x[0].numel()))
         low, restored = np.empty((4, 3, 288, 352), np.uint8), np.empty_like(high)
         session.encode(high, low)
