@@ -77,6 +77,7 @@ def _table(weight: str, rows: dict[tuple[Fraction, str], list[stills.StillScores
         table.add_column(heading)
     for heading in ("Y", "RGB", "low-rate RGB", "bicubic Y", "gain", "IRN gain", "of it"):
         table.add_column(heading, justify="right")
+    shares = []
     for (scale, name), scores in rows.items():
         mean = stills.average(scores)
         gain = mean.psnr_y - mean.bicubic_psnr_y
@@ -85,15 +86,11 @@ def _table(weight: str, rows: dict[tuple[Fraction, str], list[stills.StillScores
         compared = ["-", "-"]
         if published is not None:
             theirs = published.irn - published.bicubic
-            compared = [f"{theirs:.2f}", f"{gain / theirs:.0%}"]
+            shares.append(gain / theirs)
+            compared = [f"{theirs:.2f}", f"{shares[-1]:.0%}"]
         table.add_row(
             f"{float(scale):g}x", name, str(len(scores)), *(f"{x:.2f}" for x in cells), *compared
         )
-    shares = [
-        (mean.psnr_y - mean.bicubic_psnr_y) / (published.irn - published.bicubic)
-        for key, scores in rows.items()
-        if (published := stills.IRN.get(key)) and (mean := stills.average(scores))
-    ]
     if shares:
         table.caption = f"Of IRN's gain over bicubic, mean of sets: {statistics.fmean(shares):.0%}"
     return table

@@ -107,8 +107,11 @@ def encode_group(
         (frames, 3, height, width), on the model's device; uint8, or int16 for more than 8 bits.
 
     Raises:
-        EvaluationError: the model cannot make frames of this size, or memory runs out.
+        EvaluationError: the model cannot make frames of this size, its frames are not refined, or
+            memory runs out.
     """
+    if refine and not model.refines:
+        raise EvaluationError(f"--refine is not for models of the kind {model.architecture}")
     frames = torch.from_numpy(high).to(_device(model))
     missing = 0 if padded is None else padded - len(high)
     if missing:
@@ -254,10 +257,8 @@ def evaluate(
         Scores by scene name, in the order of ``scenes``.
 
     Raises:
-        EvaluationError: as `read_frames` and `encode_group`, or the model's frames are not refined.
+        EvaluationError: as `read_frames` and `encode_group`.
     """
-    if refine and not model.refines:
-        raise EvaluationError(f"--refine is not for models of the kind {model.architecture}")
     return {
         scene.name: _evaluate_scene(model, scene, protocol, output, advance, bits, refine)
         for scene in scenes
