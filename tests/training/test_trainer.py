@@ -368,6 +368,30 @@ def test_a_run_over_ratios_and_scales_starts_from_lite(config: Path, tmp_path: P
     assert refused.stderr.startswith(f"train: tiny cannot start from {lite}: a lite-any model")
 
 
+def test_tiny_starts_from_lite_and_learns(config: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config.read_text())
+    lite = tmp_path / "lite.safetensors"
+    checkpoint.save(lite, build("lite", settings["options"]), {})
+    settings["architecture"] = "tiny"
+    settings["options"] = {
+        "width": 16,
+        "up_blocks": "h",
+        "cells": settings["options"]["cells"],
+        "hidden": settings["options"]["hidden"],
+    }
+    settings["stages"] = [{"steps": 2, "batch": 1, "crop": 24, "precision": "bf16"}]
+    config.write_text(yaml.safe_dump(settings))
+    trainer = Trainer(load_config(config), tmp_path / "runs" / "tiny", torch.device("cpu"), lite)
+    begun = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    started = checkpoint.load(lite).model.state_dict()["imsm.cells.0.f.conv1.weight"]
+    assert begun["imsm.cells.0.f.conv1.weight"].sum() == pytest.approx(
+        float(started.sum()) * 256 / 255, rel=1e-3
+    )
+    trainer.run()
+    for name, weight in trainer.model.state_dict().items():
+        assert not torch.equal(weight, begun[name]), name
+
+
 def test_files_that_hide_nothing_are_interpolated_and_read(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

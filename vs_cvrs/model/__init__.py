@@ -8,6 +8,7 @@ from vs_cvrs.model.base import CvrsModel, Size, round_to_8bit, round_to_bits
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
 from vs_cvrs.model.light.robust import RobustModel
+from vs_cvrs.model.light.tiny import TinyModel
 from vs_cvrs.model.paper.rescaler import ConvRescaler, MixRescaler
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MixRescaler",
     "RobustModel",
     "Size",
+    "TinyModel",
     "build",
     "round_to_8bit",
     "round_to_bits",
@@ -26,7 +28,7 @@ __all__ = [
 
 ARCHITECTURES: dict[str, type[CvrsModel]] = {
     model.architecture: model
-    for model in (ConvRescaler, MixRescaler, LiteModel, LiteAnyModel, RobustModel)
+    for model in (ConvRescaler, MixRescaler, LiteModel, TinyModel, LiteAnyModel, RobustModel)
 }
 """The classes by the names under which checkpoints know them."""
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CvrsModel", "Size", "round_to_8bit", "round_to_bits"]
+__all__ = ["CvrsModel", "Size", "clamped", "round_to_8bit", "round_to_bits"]
 
 Size = tuple[int, int, int]
 """(frames, height, width) of a group."""
@@ -130,18 +130,18 @@ class CvrsModel(nn.Module, abc.ABC):
         with self._reduced_precision(high):
             latent = self.downsample(high, size).to(high.dtype)
         if self.clamp_latent:
-            latent = _clamped(latent, high)
+            latent = clamped(latent, high)
         if self.hides_in_time(high.shape[2], size[0]):
             latent = self.embed(latent)
-        return _clamped(latent, high)
+        return clamped(latent, high)
 
     def decode(self, low: Tensor, size: Size) -> Tensor:
         """Low-rate frames to restored frames of ``size``; in 0..1 where ``clamp_output`` is set."""
         hidden = self.hides_in_time(size[0], low.shape[2])
-        latent = _clamped(self.extract(low) if hidden else low, low)
+        latent = clamped(self.extract(low) if hidden else low, low)
         with self._reduced_precision(low):
             high = self.upsample(latent, size).to(low.dtype)
-        return _clamped(high, low) if self.clamp_output else high
+        return clamped(high, low) if self.clamp_output else high
 
     def interpolate(self, low: Tensor, size: Size) -> Tensor:
         """Low-rate frames that hide nothing to frames of ``size`` in 0..1, as `decode` does.
@@ -151,7 +151,7 @@ class CvrsModel(nn.Module, abc.ABC):
         """
         with self._reduced_precision(low):
             high = self.between(low, size).to(low.dtype)
-        return _clamped(high, low)
+        return clamped(high, low)
 
     def between(self, low: Tensor, size: Size) -> Tensor:
         """What `interpolate` gives, not clamped."""
@@ -163,7 +163,7 @@ class CvrsModel(nn.Module, abc.ABC):
         return torch.autocast(x.device.type, self.convolution_dtype)
 
 
-def _clamped(x: Tensor, given: Tensor) -> Tensor:
+def clamped(x: Tensor, given: Tensor) -> Tensor:
     """A stage's output in 0..1: in place, unless gradients are wanted or it is what was given."""
     shared = x.untyped_storage().data_ptr() == given.untyped_storage().data_ptr()
     return x.clamp(0.0, 1.0) if shared or torch.is_grad_enabled() else x.clamp_(0.0, 1.0)

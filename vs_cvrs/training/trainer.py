@@ -28,6 +28,7 @@ from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
 from vs_cvrs.model.light.robust import RobustModel
+from vs_cvrs.model.light.tiny import TinyModel
 from vs_cvrs.training.config import ConfigError, Stage, TrainingConfig
 from vs_cvrs.training.data import Batch, ClipDataset, load_footage
 from vs_cvrs.training.losses import charbonnier, low_rate_loss, restoration_loss
@@ -190,7 +191,9 @@ class Trainer:
         try:
             other = checkpoint.load(path).model
             mine = self.model
-            if isinstance(other, LiteModel) and isinstance(mine, LiteAnyModel | RobustModel):
+            if isinstance(other, LiteModel) and isinstance(
+                mine, LiteAnyModel | RobustModel | TinyModel
+            ):
                 mine.start_from(other)
             else:
                 self.model.load_state_dict(other.state_dict())

@@ -5,9 +5,6 @@ Feature tensors are (batch * low-rate frames, channels, height, width), channels
 
 from __future__ import annotations
 
-import contextlib
-import functools
-
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +17,7 @@ __all__ = [
     "CoarseBlock",
     "ResidualBlock",
     "Trunk",
+    "activated3",
     "blocks_reach",
     "check_blocks",
     "conv3",
@@ -40,7 +38,7 @@ def conv3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
     return conv
 
 
-def _activated3(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def activated3(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``activate(conv(x))`` for a `conv3`."""
     return activated(x, conv.weight, conv.bias, padding=1)
 
@@ -54,12 +52,12 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv3(width, width, _RESIDUAL_INIT)
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
-        return added(self.conv2, _activated3(self.conv1, shift_time(x, groups)), x)
+        return added(self.conv2, activated3(self.conv1, shift_time(x, groups)), x)
 
     def in_tiles(self, x: Tensor, spare: Tensor, groups: int) -> tuple[Tensor, Tensor]:
         """`forward`, and what is spare then. Overwrites ``spare``, a tensor like ``x``."""
         for frame, rows, around, inner in tiles(x, 2):
-            y = self.conv2(_activated3(self.conv1, shifted_rows(x, groups, frame, around)))
+            y = self.conv2(activated3(self.conv1, shifted_rows(x, groups, frame, around)))
             torch.add(x[frame, :, rows], y[0, :, inner], out=spare[frame, :, rows])
         return spare, x
 
@@ -82,7 +80,7 @@ class CoarseBlock(nn.Module):
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
         n, c, h, w = x.shape
-        y = self.expand(_activated3(self.conv, shift_time(self._reduced(x), groups)))
+        y = self.expand(activated3(self.conv, shift_time(self._reduced(x), groups)))
         y = y.permute(0, 2, 3, 1).reshape(n, h // 2, w // 2, 2, 2, c)
         x = x.contiguous(memory_format=torch.channels_last)
         if not torch.is_grad_enabled():
@@ -100,7 +98,7 @@ class CoarseBlock(nn.Module):
             half = slice(rows.start // 2, rows.stop // 2)
             coarse[frame, :, half] = self._reduced(x[frame : frame + 1, :, rows])[0]
         for frame, rows, around, inner in tiles(coarse, 1):
-            y = _activated3(self.conv, shifted_rows(coarse, groups, frame, around))
+            y = activated3(self.conv, shifted_rows(coarse, groups, frame, around))
             y = self.expand(y[:, :, inner]).permute(0, 2, 3, 1)
             target = x[frame : frame + 1, :, 2 * rows.start : 2 * rows.stop]
             unfolded(target).add_(y.reshape(1, -1, w // 2, 2, 2, c))
@@ -167,13 +165,26 @@ class Trunk(nn.Module):
     restored frames at 43 dB. Without ``exact`` it runs as the others do, for what is hidden more
     strongly than in last bits.
 
+    Args:
+        inputs, outputs: channels of the folded picture.
+        width: channels of the features.
+        blocks: a letter each, see `Blocks`.
+        exact: keep the first convolution in float32.
+        fold: rows and columns of the picture that are folded into channels.
+
     Attributes:
         radius: how far it sees, in pixels of the picture.
         held: values held at once per pixel of the picture and low-rate frame, about.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, width: int, blocks: str, exact: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        width: int,
+        blocks: str,
+        exact: bool = True,
+        fold: int = 2,
     ) -> None:
         super().__init__()
         self.exact = exact
@@ -181,39 +192,50 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(_BLOCKS[kind](width) for kind in blocks)
         self.last = conv3(width, outputs, _RESIDUAL_INIT)
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
-        self.radius = 2 * (blocks_reach(1, blocks) + 1)
-        # Features twice at half size (the rest is tiles); what goes in and out, folded too.
-        self.held = (width + inputs + outputs) // 2
+        self.radius = fold * (blocks_reach(1, blocks) + 1)
+        # Features twice (the rest is tiles); what goes in and out, folded too.
+        self.held = 2 * (width + inputs + outputs) // fold**2
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
         device = x.device.type
         if worth_tiling(x, self.first.out_channels):
             return self.in_tiles(x, groups)
-        reduced = torch.is_autocast_enabled(device)
-        with torch.autocast(device, enabled=False):
-            out: Tensor = self.skip(x)
-        with torch.autocast(device, enabled=reduced and not self.exact):
-            features = _activated3(self.first, x)
-        if reduced:
+        features = self._begun(x)
+        if torch.is_autocast_enabled(device):
             features = features.to(torch.get_autocast_dtype(device))
-        out += self.last(run_blocks(self.blocks, features, groups))
-        return out
+        made: Tensor = self.last(run_blocks(self.blocks, features, groups))
+        with torch.autocast(device, enabled=False):
+            if device != "cpu" or torch.is_grad_enabled():
+                out: Tensor = self.skip(x)
+                return out.add_(made)
+            made = made.to(x.dtype, memory_format=torch.channels_last)
+            self._add_skip(x, made)
+            return made
+
+    def _begun(self, x: Tensor) -> Tensor:
+        """The first features."""
+        device = x.device.type
+        reduced = torch.is_autocast_enabled(device) and not self.exact
+        with torch.autocast(device, enabled=reduced):
+            return activated3(self.first, x)
 
     def in_tiles(self, x: Tensor, groups: int) -> Tensor:
         """`forward` with little memory and without gradients."""
-        exact = functools.partial(torch.autocast, "cpu", enabled=False)
         reduced = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if reduced else x.dtype
         features = features_like(x, self.first.out_channels, dtype)
-        with exact() if self.exact else contextlib.nullcontext():
-            for frame, rows, around, inner in tiles(features, 1):
-                y = _activated3(self.first, x[frame : frame + 1, :, around])
-                features[frame, :, rows] = y[0, :, inner]
+        for frame, rows, around, inner in tiles(features, 1):
+            features[frame, :, rows] = self._begun(x[frame : frame + 1, :, around])[0, :, inner]
         features = run_blocks(self.blocks, features, groups)
         out = features_like(x, self.last.out_channels, x.dtype)
         for frame, rows, around, inner in tiles(features, 1):
-            with exact():
-                base = self.skip(x[frame : frame + 1, :, rows])[0]
-            y = self.last(features[frame : frame + 1, :, around])[0, :, inner]
-            torch.add(base, y, out=out[frame, :, rows])
+            out[frame, :, rows] = self.last(features[frame : frame + 1, :, around])[0, :, inner]
+            with torch.autocast("cpu", enabled=False):
+                self._add_skip(x[frame : frame + 1, :, rows], out[frame : frame + 1, :, rows])
         return out
+
+    def _add_skip(self, x: Tensor, target: Tensor) -> None:
+        """Add ``skip(x)`` to ``target``, channels last: where one matrix product does it all."""
+        source = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+        sums = target.permute(0, 2, 3, 1).view(-1, target.shape[1])
+        sums.addmm_(source, self.skip.weight.flatten(1).t())

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from vs_cvrs.model.light.blocks import conv3
+from vs_cvrs.model.light.blocks import activated3, conv3
 from vs_cvrs.model.light.folding import join_columns, shift_time, shifted_rows, split_columns
-from vs_cvrs.model.light.fused import activate
 from vs_cvrs.model.light.tiles import features_like, tiles, worth_tiling
 
 __all__ = [
@@ -28,14 +27,16 @@ class CouplingNet(nn.Module):
         self.conv2 = conv3(hidden, outputs, 0.0)
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
-        out: Tensor = self.conv2(shift_time(activate(self.conv1(x)), groups))
+        out: Tensor = self.conv2(shift_time(activated3(self.conv1, x), groups))
         return out.float()
 
     def in_tiles(self, x: Tensor, groups: int) -> Iterator[tuple[int, slice, Tensor]]:
         """`forward` in pieces: frame, rows, (C, rows, W). These rows of ``x`` may change then."""
-        hidden = features_like(x, self.conv1.out_channels, x.dtype)
+        reduced = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if reduced else x.dtype
+        hidden = features_like(x, self.conv1.out_channels, dtype)
         for frame, rows, around, inner in tiles(hidden, 1):
-            y = activate(self.conv1(x[frame : frame + 1, :, around]))
+            y = activated3(self.conv1, x[frame : frame + 1, :, around])
             hidden[frame, :, rows] = y[0, :, inner]
         for frame, rows, around, inner in tiles(hidden, 1):
             y = self.conv2(shifted_rows(hidden, groups, frame, around))
