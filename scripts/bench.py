@@ -585,11 +585,13 @@ def _measure_briefly(
     begin = time.monotonic()
     speeds = measure_speeds(names, device, places, runs)
     ceilings = measure_ceilings(device, runs)
-    starts = measure_start(str(device), *places[0], 1)
+    skipped: dict[str, str] = {}
+    starts = _starts(str(device), places[0], 1, skipped)
     console = report.table_console()
     console.print(_speed_table(title, speeds))
     console.print(_ceiling_table(ceilings))
     console.print(_start_table(starts))
+    _tell_skipped(skipped)
     typer.echo(f"bench: took {time.monotonic() - begin:.0f} s")
     if json_path is not None:
         content = {
@@ -597,8 +599,23 @@ def _measure_briefly(
             "speeds": [asdict(row) for row in speeds],
             "ceilings": ceilings,
             "start": [asdict(row) for row in starts],
+            "skipped": skipped,
         }
         report.write_json(json_path, content)
+
+
+def _starts(device: str, place: tuple[int, int], runs: int, skipped: dict[str, str]) -> list[Start]:
+    """`measure_start`; where vspipe fails, none, and why in ``skipped``."""
+    try:
+        return measure_start(device, *place, runs)
+    except EvaluationError as error:
+        skipped["vspipe"] = str(error)
+        return []
+
+
+def _tell_skipped(skipped: dict[str, str]) -> None:
+    for name, reason in skipped.items():
+        typer.echo(f"bench: {name} is left out: {reason}")
 
 
 def _speed_table(title: str, speeds: list[Speed]) -> Table:
@@ -774,7 +791,7 @@ def main(
             row = {"model": name, "size": f"{width}x{height}", "fps": 1 / seconds, "share": share}
             results["pipeline"].append(row)
         else:
-            starts = measure_start(str(place), width, height, runs)
+            starts = _starts(str(place), places[0], runs, results["skipped"])
             results["start"] = [asdict(row) for row in starts]
         results["sampler"] = measure_sampler(runs, *((12, 16) if quick else (64, 112)))
         console = report.table_console()
@@ -783,8 +800,7 @@ def main(
         console.print(_check_table("What the check costs", checks))
         console.print(_start_table(starts))
         console.print(_ratio_table(results))
-        for name, reason in results["skipped"].items():
-            typer.echo(f"bench: {name} is left out: {reason}")
+        _tell_skipped(results["skipped"])
         typer.echo(f"bench: took {time.monotonic() - begin:.0f} s")
         if json_path is not None:
             content = {"title": title, "speeds": [asdict(row) for row in speeds], **results}

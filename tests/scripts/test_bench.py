@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -16,7 +17,7 @@ from vs_cvrs.checkpoints import checkpoint, zoo
 BENCH = ROOT / "scripts" / "bench.py"
 
 # Multiply-adds for each high-rate pixel of a group of 8 frames, both filters together.
-WORK = {"lite": 39_000, "lite-any": 39_000, "robust": 49_800}
+WORK = {"lite": 39_000, "lite-any": 39_000, "robust": 49_800, "tiny": 10_900}
 
 
 def _bench(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -45,7 +46,7 @@ def test_a_quick_run_measures_everything(tmp_path: Path, vapoursynth_env: dict[s
         assert 0.0 < row["convolutions"] < 1.0
         assert 0.0 < row["of_peak_overall"] < row["of_peak"]
     assert results["pipeline"][0]["share"] > 0.0
-    assert {row["model"] for row in results["checks"]} == {"lite", "lite-any"}
+    assert {row["model"] for row in results["checks"]} == {"lite", "lite-any", "tiny"}
     for row in results["checks"]:
         assert 0.0 < row["plain_seconds"] < row["checked_seconds"]
     assert set(results["sampler"]) == {"1x", "2x"}
@@ -54,6 +55,25 @@ def test_a_quick_run_measures_everything(tmp_path: Path, vapoursynth_env: dict[s
     assert 0.0 < plain["processor_seconds"] < filters["processor_seconds"]
     assert "Upsample fps" in done.stdout
     assert "took" in done.stdout
+
+
+def test_tables_are_not_lost_where_vspipe_cannot_start(
+    tmp_path: Path, vapoursynth_env: dict[str, str]
+) -> None:
+    broken = tmp_path / "vspipe"
+    broken.write_text("#!/bin/sh\necho no VapourSynth here >&2\nexit 1\n")
+    broken.chmod(0o755)
+    site = tmp_path / "sitecustomize.py"
+    site.write_text(f"import sysconfig\nsysconfig.get_path = lambda *_, **__: {str(tmp_path)!r}\n")
+    env = vapoursynth_env | {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), vapoursynth_env["PYTHONPATH"]])
+    }
+    json_path = tmp_path / "bench.json"
+    done = _bench("--quick", "--brief", "--models", "lite", "--json", str(json_path), env=env)
+    assert done.returncode == 0, done.stderr
+    assert "bench: vspipe is left out: vspipe failed: no VapourSynth here" in done.stdout
+    assert "Upsample fps" in done.stdout
+    assert json.loads(json_path.read_text())["speeds"]
 
 
 @pytest.mark.parametrize("name", zoo.names())
