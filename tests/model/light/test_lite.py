@@ -213,7 +213,7 @@ def test_strips_change_nothing(height: int, width: int, limit: int) -> None:
 
 def test_strips_are_smaller_than_the_picture() -> None:
     model = small_model()
-    rows: dict[str, list[int]] = {"down.last": [], "up.last": [], "imsm.cells.0.f.conv1": []}
+    rows: dict[str, list[int]] = {"down.last": [], "up.last": [], "imsm.cells.0.f.conv2": []}
     for name, convolution in model.named_modules():
         if name in rows:
             convolution.register_forward_hook(
@@ -225,7 +225,7 @@ def test_strips_are_smaller_than_the_picture() -> None:
     assert all(len(seen) >= 10 for seen in rows.values())
     assert max(rows["down.last"]) <= 32 // 2 + model.down.radius + 2
     assert max(rows["up.last"]) <= 32 // 2 + model.up.radius + 2
-    assert max(rows["imsm.cells.0.f.conv1"]) <= 32 // 4 + model.imsm.radius // 2
+    assert max(rows["imsm.cells.0.f.conv2"]) <= 32 // 4 + model.imsm.radius // 2
 
 
 @pytest.mark.parametrize("part", ["down", "imsm", "up"])
