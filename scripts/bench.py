@@ -45,6 +45,7 @@ from vs_cvrs.checkpoints import checkpoint, zoo
 from vs_cvrs.evaluation import EvaluationError, report, scoring
 from vs_cvrs.evaluation.interpolation import NotInstalledError, Rife
 from vs_cvrs.model.base import CvrsModel
+from vs_cvrs.model.light.tiny import TinyImsm
 from vs_cvrs.model.paper.sampler import Sampler
 from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.programs.vspipe import find_vspipe
@@ -235,6 +236,9 @@ def _shares(
     for module in model.modules():
         if isinstance(module, Sampler):
             module.__dict__["forward"] = labelled("sampler", module.forward)
+        elif isinstance(module, TinyImsm):  # its model goes past the stages
+            module.__dict__["hide"] = labelled("imsm", module.hide)
+            module.__dict__["reveal"] = labelled("imsm", module.reveal)
     stages = {name: getattr(model, name) for name in ("embed", "extract")}
     model.__dict__.update({name: labelled("imsm", stage) for name, stage in stages.items()})
     on_gpu = device.type == "cuda"

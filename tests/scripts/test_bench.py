@@ -33,6 +33,7 @@ def test_a_quick_run_measures_everything(tmp_path: Path, vapoursynth_env: dict[s
     results = json.loads((tmp_path / "bench.json").read_text())
     assert "vspipe" not in results["skipped"], results["skipped"]
     assert {row["model"] for row in results["speeds"]} == set(zoo.names())
+    assert all(row["imsm"] > 0.0 for row in results["speeds"] if row["model"] == "tiny")
     rows = [row for row in results["speeds"] if row["model"] == "lite"]
     assert {(row["time_factor"], row["space_factor"]) for row in rows} == {(2.0, 1.0)}
     assert {(row["width"], row["height"]) for row in rows} == {(64, 48)}
