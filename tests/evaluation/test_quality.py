@@ -53,7 +53,7 @@ def test_hidden_frames_come_back_better_than_interpolation_guesses_them(
     at_half_rate: CvrsModel, scenes: list[Frames]
 ) -> None:
     rife = [29.95, 39.34, 33.21]  # given every second frame of the same sequences
-    floors = {"lite": (46.5, 44.8, 42.0), "tiny": (44.0, 42.0, 39.5)}
+    floors = {"lite": (46.5, 44.8, 42.0), "tiny": (45.8, 44.4, 39.6)}
     rows, gaps = [], []
     for frames, interpolated in zip(scenes, rife, strict=True):
         low, restored = round_trip(at_half_rate, frames)
@@ -96,7 +96,7 @@ def flicker(restored: Frames) -> float:
 def test_a_still_scene_does_not_pulse(at_half_rate: CvrsModel, scenes: list[Frames]) -> None:
     still = np.repeat(scenes[0][:1], 8, axis=0)
     _, restored = round_trip(at_half_rate, still)
-    assert flicker(restored) < 1.0
+    assert flicker(restored) < {"lite": 0.8, "tiny": 1.1}[at_half_rate.architecture]
 
 
 # Clip PSNR of plain linear blending in time and bicubic reduction in space on the three sequences,
