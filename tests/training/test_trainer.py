@@ -25,7 +25,7 @@ from vs_cvrs.training.transports import straight_through_round
 
 ANY_OPTIONS: dict[str, object] = {"path_width": 8, "path_cells": 1, "shared_cells": 1}
 ANY_OPTIONS |= {"shared_down_blocks": "h", "shared_up_blocks": "h"}
-PARAMETERS = {"lite": 0.707e6, "lite-any": 2.35e6, "robust": 0.835e6}
+PARAMETERS = {"lite": 0.707e6, "lite-any": 2.35e6, "robust": 0.835e6, "tiny": 0.305e6}
 PARAMETERS |= {"base": 11.7e6, "mix": 17.4e6}
 
 TRAIN = ROOT / "scripts" / "train.py"
