@@ -152,7 +152,7 @@ class Stage(_Strict):
             for up to space 2x is copied to its parts for more than that and for other times.
         share: before the stage, what lite-any has learned for groups that lose frames or size is
             copied to what those take that lose both.
-        precision: "bf16" runs convolutions in bfloat16 (couplings stay in float32, but those of tiny).
+        precision: "bf16" runs convolutions in bfloat16 (but for tiny, couplings stay in float32).
         transport: how low-rate frames reach the receiver; by default as 8-bit frames without loss.
     """
 
