@@ -35,9 +35,13 @@ class LightModel(CvrsModel):
         except TypeError as error:
             raise ValueError(f"options of a {cls.architecture} model: {error}") from error
 
-    def _check_layers(self, other: LightModel) -> None:
-        """Raise ValueError where this model cannot take over another one's time networks."""
-        for name in ("width", "down_blocks", "up_blocks", "cells", "hidden"):
+    def _check_layers(
+        self,
+        other: LightModel,
+        names: tuple[str, ...] = ("width", "down_blocks", "up_blocks", "cells", "hidden"),
+    ) -> None:
+        """Raise ValueError where an option that another one's layers hang on differs from its."""
+        for name in names:
             if self.options[name] != other.options[name]:
                 raise ValueError(
                     f"a {self.architecture} model with {name} {self.options[name]!r} cannot begin "

@@ -90,28 +90,20 @@ class TinyImsm(nn.Module):
 
     def hide(self, x: Tensor, groups: int) -> Tensor:
         """Folded latent to folded low-rate frames; may overwrite it without gradients."""
+        halves = list(x.chunk(2, dim=1))
         for index, cell in enumerate(self.cells):
-            even, odd = x.chunk(2, dim=1)
-            if index % 2:
-                odd, even = cell(odd, even, groups)
-            else:
-                even, odd = cell(even, odd, groups)
-            if torch.is_grad_enabled():
-                x = torch.cat((even, odd), dim=1)
-        return x
+            first, second = index % 2, 1 - index % 2
+            halves[first], halves[second] = cell(halves[first], halves[second], groups)
+        return torch.cat(halves, dim=1) if torch.is_grad_enabled() else x
 
     def reveal(self, x: Tensor, groups: int) -> Tensor:
         """`hide` undone; may overwrite too."""
+        halves = list(x.chunk(2, dim=1))
         for index, cell in reversed(list(enumerate(self.cells))):
             assert isinstance(cell, TinyCell)
-            even, odd = x.chunk(2, dim=1)
-            if index % 2:
-                odd, even = cell.inverse(odd, even, groups)
-            else:
-                even, odd = cell.inverse(even, odd, groups)
-            if torch.is_grad_enabled():
-                x = torch.cat((even, odd), dim=1)
-        return x
+            first, second = index % 2, 1 - index % 2
+            halves[first], halves[second] = cell.inverse(halves[first], halves[second], groups)
+        return torch.cat(halves, dim=1) if torch.is_grad_enabled() else x
 
 
 class TinyModel(HalfRateModel):
@@ -180,12 +172,7 @@ class TinyModel(HalfRateModel):
         Raises:
             ValueError: its IMSM has other layers than this model's.
         """
-        for name in ("cells", "hidden"):
-            if self.options[name] != lite.options[name]:
-                raise ValueError(
-                    f"a tiny model with {name} {self.options[name]!r} cannot begin as a lite model "
-                    f"with {name} {lite.options[name]!r}"
-                )
+        self._check_layers(lite, ("cells", "hidden"))
         self._take_skip(self.down, lite.down, 2)
         self._take_skip(self.up, lite.up, 1)
         if not self.options["cells"]:
