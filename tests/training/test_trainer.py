@@ -23,9 +23,10 @@ from vs_cvrs.training.config import ConfigError, load_config
 from vs_cvrs.training.trainer import Trainer
 from vs_cvrs.training.transports import straight_through_round
 
-ANY_OPTIONS: dict[str, object] = {"path_width": 8, "path_cells": 1, "shared_cells": 1}
+ANY_OPTIONS: dict[str, object] = {"shared_width": 8, "shared_cells": 1}
+ANY_OPTIONS |= {"alone_half": "8h 8h mod 5", "alone_quarter": "8h 8h mod 7"}
 ANY_OPTIONS |= {"shared_down_blocks": "h", "shared_up_blocks": "h"}
-PARAMETERS = {"lite": 0.707e6, "lite-any": 2.35e6, "robust": 0.835e6, "tiny": 0.305e6}
+PARAMETERS = {"lite": 0.707e6, "lite-any": 2.90e6, "robust": 0.835e6, "tiny": 0.305e6}
 PARAMETERS |= {"base": 11.7e6, "mix": 17.4e6}
 
 TRAIN = ROOT / "scripts" / "train.py"
@@ -158,8 +159,8 @@ def test_wrong_settings_are_named(config: Path, change: dict[str, object], messa
     [
         ({"architecture": "unknown"}, "unknown"),
         ({"options": {"width": -1}}, "width"),
-        ({"stages": [{"steps": 1, "train": "space"}]}, "a lite model has no path for space"),
-        ({"stages": [{"steps": 1, "spread_space": True}]}, "spread_space needs a lite-any model"),
+        ({"stages": [{"steps": 1, "train": "space"}]}, "a lite model has no way to other sizes"),
+        ({"stages": [{"steps": 1, "share": True}]}, "share needs a lite-any model"),
         ({"data": {"videos": ["gone"], "stills": [], "validation": []}}, "gone does not exist"),
         (
             {"data": {"videos": [], "stills": [], "validation": ["gone"]}},
@@ -268,41 +269,6 @@ def test_a_receiver_is_trained_on_what_is_out_there(
     trainer.model.crf = None  # training tells it how strongly to hide
     assert torch.equal(trainer.model.encode(frames, size), low)
     assert not torch.equal(trainer.model.decode(low, (4, 32, 32)), restored)
-
-
-def test_what_space_has_learned_can_be_spread(config: Path, tmp_path: Path) -> None:
-    settings = yaml.safe_load(config.read_text())
-    settings["architecture"] = "lite-any"
-    settings["options"] |= ANY_OPTIONS
-    stage = {"train": "space", "steps": 2, "batch": 1, "crop": 24, "precision": "fp32", "warmup": 0}
-    stage |= {"ratios": ["1"], "scales": [2, 2], "whole": 1.0, "rate": 1e-2}
-    settings["stages"] = [stage, stage | {"steps": 1, "rate": 0.0, "final_rate": 0.0}]
-    settings["weight_decay"] = 0.0
-    settings["stages"][1]["spread_space"] = True
-    config.write_text(yaml.safe_dump(settings))
-    trainer = Trainer(load_config(config), tmp_path / "runs" / "spread", torch.device("cpu"))
-    trainer.run()
-    weights = trainer.model.state_dict()
-    name = "path.0.levels.0.cells.0.f.last.weight"
-    assert weights[name].abs().max() > 0
-    for other in ("path.1.levels.1", "shared_path.levels.0", "shared_path.levels.1"):
-        assert torch.equal(weights[name.replace("path.0.levels.0", other)], weights[name])
-
-
-def test_what_space_has_learned_can_be_spread_at_once(config: Path, tmp_path: Path) -> None:
-    settings = yaml.safe_load(config.read_text())
-    settings["architecture"] = "lite-any"
-    settings["options"] |= ANY_OPTIONS
-    before = tmp_path / "before.safetensors"
-    torch.manual_seed(1)
-    checkpoint.save(before, build("lite-any", settings["options"]), {})
-    settings["stages"][0]["spread_space"] = True
-    config.write_text(yaml.safe_dump(settings))
-    trainer = Trainer(load_config(config), tmp_path / "runs" / "on", torch.device("cpu"), before)
-    for model in (trainer.model, trainer.average):
-        weights = model.state_dict()
-        name = "path.0.levels.0.cells.0.f.first.weight"
-        assert torch.equal(weights[name.replace("path.0", "path.1")], weights[name])
 
 
 def test_what_is_shared_begins_as_what_was_learned_apart(config: Path, tmp_path: Path) -> None:

@@ -105,8 +105,8 @@ class CvrsModel(nn.Module, abc.ABC):
         """
         return False
 
-    def hides_in_time(self, high: int, low: int) -> bool:
-        """Whether groups of ``high`` frames that become ``low`` go through the IMSM."""
+    def uses_imsm(self, high: Size, low: Size) -> bool:
+        """Whether groups of size ``high`` that become ``low`` go through the IMSM."""
         return True
 
     def imsm_parameters(self) -> list[nn.Parameter]:
@@ -131,13 +131,13 @@ class CvrsModel(nn.Module, abc.ABC):
             latent = self.downsample(high, size).to(high.dtype)
         if self.clamp_latent:
             latent = clamped(latent, high)
-        if self.hides_in_time(high.shape[2], size[0]):
+        if self.uses_imsm(_size(high), size):
             latent = self.embed(latent)
         return clamped(latent, high)
 
     def decode(self, low: Tensor, size: Size) -> Tensor:
         """Low-rate frames to restored frames of ``size``; in 0..1 where ``clamp_output`` is set."""
-        hidden = self.hides_in_time(size[0], low.shape[2])
+        hidden = self.uses_imsm(size, _size(low))
         latent = clamped(self.extract(low) if hidden else low, low)
         with self._reduced_precision(low):
             high = self.upsample(latent, size).to(low.dtype)
@@ -161,6 +161,10 @@ class CvrsModel(nn.Module, abc.ABC):
         if self.convolution_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(x.device.type, self.convolution_dtype)
+
+
+def _size(x: Tensor) -> Size:
+    return x.shape[2], x.shape[3], x.shape[4]
 
 
 def clamped(x: Tensor, given: Tensor) -> Tensor:

@@ -135,8 +135,8 @@ class Stage(_Strict):
 
     Attributes:
         train: "rescaler" leaves the IMSM out, "imsm" trains nothing else, "joint" trains all;
-            "space" trains only the path between sizes, through all the rest, and "time" only the
-            rest; "shared" only what lite-any's groups take that lose frames and size; "receiver"
+            "space" trains only what lite-any takes to other sizes, and "time" only the
+            rest; "shared" only what its groups take that lose both frames and size; "receiver"
             only what does not change low-rate frames, so that files that are out there gain too.
         steps: optimiser steps.
         batch: clips per step; crop: their height and width; group: low-rate frames in each.
@@ -148,10 +148,8 @@ class Stage(_Strict):
             number in the range; the rest are drawn from all of it.
         max_frames: high-rate frames in a clip; groups are shorter where they would be more.
         vary_group: draw the low-rate frames in a group from 1 to ``group``.
-        spread_space: before the stage, what lite-any's path between sizes has learned at time 1x
-            for up to space 2x is copied to its parts for more than that and for other times.
-        share: before the stage, what lite-any has learned for groups that lose frames or size is
-            copied to what those take that lose both.
+        share: before the stage, what lite-any's time networks have learned is copied to those of
+            groups that lose both frames and size.
         precision: "bf16" runs convolutions in bfloat16 (but for tiny, couplings stay in float32).
         transport: how low-rate frames reach the receiver; by default as 8-bit frames without loss.
     """
@@ -171,7 +169,6 @@ class Stage(_Strict):
     whole: Share = 0.0
     max_frames: PositiveInt = 64
     vary_group: bool = False
-    spread_space: bool = False
     share: bool = False
     precision: Literal["fp32", "bf16"] = "bf16"
     loss: LossConfig = LossConfig()

@@ -83,7 +83,7 @@ def compute_losses(
     if model.outlives_loss:
         model.crf = crf + float(rng.normal(0.0, _CRF_GUESS))
     plain = way.plain > 0 and rng.random() < way.plain
-    hidden = model.hides_in_time(high.shape[2], batch.low_size[0])
+    hidden = model.uses_imsm(size, batch.low_size)
     latent = target if plain else model.downsample(high, batch.low_size)
     if model.clamp_latent:
         latent = latent.clamp(0.0, 1.0)
@@ -161,16 +161,15 @@ class Trainer:
             raise ConfigError(f"{config.name}: {error}") from error
         for stage in config.stages:
             for train, parameters, what in (
-                ("space", self.model.space_parameters(), "path for space"),
+                ("space", self.model.space_parameters(), "way to other sizes"),
                 ("receiver", self.model.receiver_parameters(), "receiver of its own"),
             ):
                 if stage.train == train and not parameters:
                     raise ConfigError(
                         f"{config.name}: a {config.architecture} model has no {what} to train"
                     )
-            for name in ("spread_space", "share"):
-                if getattr(stage, name) and not isinstance(self.model, LiteAnyModel):
-                    raise ConfigError(f"{config.name}: {name} needs a lite-any model")
+            if stage.share and not isinstance(self.model, LiteAnyModel):
+                raise ConfigError(f"{config.name}: share needs a lite-any model")
         if init is not None:
             self._start_from(init)
         self._begin_stage(0, (self.model,))
@@ -281,13 +280,9 @@ class Trainer:
 
     def _begin_stage(self, index: int, models: tuple[CvrsModel, ...]) -> None:
         """What a stage does to the weights before it trains them."""
-        stage = self.config.stages[index]
         for model in models:
-            if isinstance(model, LiteAnyModel):
-                if stage.spread_space:
-                    model.spread_space()
-                if stage.share:
-                    model.share()
+            if self.config.stages[index].share and isinstance(model, LiteAnyModel):
+                model.share()
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         index, begin = self._stage(self.step)

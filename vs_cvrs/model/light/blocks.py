@@ -5,6 +5,9 @@ Feature tensors are (batch * low-rate frames, channels, height, width), channels
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +19,7 @@ __all__ = [
     "Blocks",
     "CoarseBlock",
     "ResidualBlock",
+    "Shape",
     "Trunk",
     "activated3",
     "blocks_reach",
@@ -25,6 +29,8 @@ __all__ = [
 ]
 
 _RESIDUAL_INIT = 0.1
+
+_MODULI = range(3, 32, 2)
 
 
 def conv3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
@@ -132,6 +138,36 @@ def check_blocks(name: str, letters: str) -> None:
     """Raises ValueError, naming the option, for letters that are no blocks."""
     if not set(letters) <= set(_BLOCKS) or len(letters) > 64:
         raise ValueError(f"{name} must be up to 64 letters of 'h', 'q', got {letters!r}")
+
+
+class Shape(NamedTuple):
+    """A sender's and a receiver's network, as in "32hhh 48hhhh mod 5".
+
+    Attributes:
+        down_width, down_blocks: the sender's width, and its blocks.
+        up_width, up_blocks: the receiver's.
+        modulus: of the levels that they hide in.
+    """
+
+    down_width: int
+    down_blocks: str
+    up_width: int
+    up_blocks: str
+    modulus: int
+
+    @classmethod
+    def parse(cls, name: str, text: object) -> Shape:
+        """Raises ValueError, naming the option, where ``text`` is none."""
+        found = re.fullmatch(r"(\d{1,4})([a-z]*) (\d{1,4})([a-z]*) mod (\d{1,2})", str(text))
+        down, up, modulus = (int(found[n]) for n in (1, 3, 5)) if found else (0, 0, 0)
+        if found is None or not all(8 <= n <= 1024 for n in (down, up)) or modulus not in _MODULI:
+            raise ValueError(
+                f"{name} must be two widths of 8 to 1024 with their blocks and an odd modulus of "
+                f"3 to 31, as in '32hhh 48hhhh mod 5', got {text!r}"
+            )
+        for letters in (found[2], found[4]):
+            check_blocks(name, letters)
+        return cls(down, found[2], up, found[4], modulus)
 
 
 def blocks_reach(reach: int, letters: str) -> int:

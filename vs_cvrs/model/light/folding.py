@@ -115,8 +115,11 @@ def join_columns(even: Tensor, odd: Tensor, groups: int) -> Tensor:
 def shift_time(x: Tensor, groups: int) -> Tensor:
     """Take an eighth of the channels from the previous frame and an eighth from the next.
 
-    Nothing crosses the ends of a group: there the missing frame counts as zeros.
+    Nothing crosses the ends of a group: there the missing frame counts as zeros. With 0 ``groups``
+    frames are alone, and stay as they are.
     """
+    if groups == 0:
+        return x
     n, c, h, w = x.shape
     k = c // SHIFT_FRACTION
     v = x.permute(0, 2, 3, 1).reshape(groups, n // groups, h, w, c)
@@ -128,6 +131,8 @@ def shift_time(x: Tensor, groups: int) -> Tensor:
 
 def shifted_rows(x: Tensor, groups: int, frame: int, rows: slice) -> Tensor:
     """Some rows of a frame of ``shift_time(x, groups)``, (1, C, rows, W)."""
+    if groups == 0:
+        return x[frame : frame + 1, :, rows]
     n, c, _, w = x.shape
     k = c // SHIFT_FRACTION
     position, length = frame % (n // groups), n // groups

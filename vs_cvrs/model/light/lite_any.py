@@ -1,13 +1,11 @@
 """The light model for any rate and any size: `LiteModel`'s time network between ways through space.
 
-Time and space are taken apart. Downsample first brings every frame to the low size, then several
-frames to one; Upsample goes the same way back.
-
-- Space: an invertible path (`vs_cvrs.model.light.space`). In groups that keep their frames what is
-  hidden only has to outlive the rounding to 8 bits. On the way through the time networks it must
-  be hidden more strongly: groups that lose frames and size have a path and time networks of their
-  own. The path is told which frames will share a low-rate frame; the networks take in what it
-  leaves of details beside the frames, and give back an estimate of them.
+- Groups that keep their frames: each becomes a plain reduction that hides in the residues of its
+  levels what it lacks (`vs_cvrs.model.light.residues`).
+- Groups that lose frames and size: Downsample first brings every frame to the low size, by an
+  invertible path (`vs_cvrs.model.light.space`), then several frames to one; Upsample goes the same
+  way back. The path is told which frames will share a low-rate frame; time networks of its own
+  take in what it leaves of details beside the frames, and give back an estimate of them.
 - Time: whatever the ratio, a low-rate frame stands for a whole number c of high-rate frames: the
   one it shows and those up to the next one shown (`Timeline.high_begin`). 6/5, 5/4 and 24000/1001
   differ in the order of ones and twos alone. Each c from 1 to 4 has first and last layers of its
@@ -24,16 +22,12 @@ from torch.nn import functional as F
 
 from vs_cvrs.model.base import Size
 from vs_cvrs.model.light.base import ImsmModel
+from vs_cvrs.model.light.blocks import Shape
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.space import (
-    DETAILS,
-    MAX_LEVELS,
-    SpaceLevel,
-    SpaceStack,
-    levels_between,
-)
+from vs_cvrs.model.light.residues import FACTORS, Rescaler
+from vs_cvrs.model.light.space import DETAILS, MAX_LEVELS, SpaceStack, levels_between
 from vs_cvrs.model.light.time_net import FOLDED, Layout, TimeNet, blended, steadied
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
@@ -55,10 +49,10 @@ class LiteAnyModel(ImsmModel):
     Args:
         width, down_blocks, up_blocks, cells, hidden: of the time networks and the IMSM, as in
             `LiteModel`.
-        path_width, path_cells: channels inside the coupling functions of each level of the
-            invertible path for space, and its cells.
-        path_mixes_time: these functions see the frame before and the one after.
-        shared_cells: cells of the path of groups that lose frames and size.
+        alone_half, alone_quarter: networks of groups that keep their frames, as `Shape` reads them:
+            up to space 2x, and above.
+        shared_width, shared_cells: channels inside the coupling functions of each level of the path
+            of groups that lose frames and size, and its cells.
         shared_down_blocks, shared_up_blocks: of the time networks at the low size that belong to
             that path; they begin with those of the other time networks.
         interlace: as in `LiteModel`.
@@ -76,9 +70,9 @@ class LiteAnyModel(ImsmModel):
         up_blocks: str = "qhqhq",
         cells: int = 2,
         hidden: int = 32,
-        path_width: int = 24,
-        path_cells: int = 5,
-        path_mixes_time: bool = False,
+        alone_half: str = "32hhh 48hhhh mod 5",
+        alone_quarter: str = "48hhh 80hhhh mod 7",
+        shared_width: int = 24,
         shared_cells: int = 4,
         shared_down_blocks: str = "hq",
         shared_up_blocks: str = "qhqhq",
@@ -91,9 +85,9 @@ class LiteAnyModel(ImsmModel):
             "up_blocks": up_blocks,
             "cells": cells,
             "hidden": hidden,
-            "path_width": path_width,
-            "path_cells": path_cells,
-            "path_mixes_time": path_mixes_time,
+            "alone_half": alone_half,
+            "alone_quarter": alone_quarter,
+            "shared_width": shared_width,
             "shared_cells": shared_cells,
             "shared_down_blocks": shared_down_blocks,
             "shared_up_blocks": shared_up_blocks,
@@ -107,11 +101,11 @@ class LiteAnyModel(ImsmModel):
                     f"got {self.options[f'shared_{name}']!r}"
                 )
 
-        self.path = nn.ModuleList(
-            SpaceStack(levels, path_width, path_cells, path_mixes_time)
-            for levels in range(1, MAX_LEVELS + 1)
+        self.alone = nn.ModuleList(
+            Rescaler(factor, Shape.parse(name, self.options[name]))
+            for factor, name in zip(FACTORS, ("alone_half", "alone_quarter"), strict=True)
         )
-        self.shared_path = SpaceStack(MAX_LEVELS, path_width, shared_cells, path_mixes_time)
+        self.shared_path = SpaceStack(MAX_LEVELS, shared_width, shared_cells)
         self.shared_down = TimeNet(width, shared_down_blocks, down=True, details=_BESIDE)
         self.shared_up = TimeNet(width, shared_up_blocks, down=False, details=_BESIDE)
         self.time_down = TimeNet(width, down_blocks, down=True)
@@ -132,16 +126,10 @@ class LiteAnyModel(ImsmModel):
 
     @torch.no_grad()
     def share(self) -> None:
-        """Begin what groups take that lose frames and size with what those take that lose one.
+        """Begin the time networks of groups that lose frames and size with those of the others.
 
         Details come in beside the frames and go out with them as nothing.
         """
-        learned = self.path[-1]
-        assert isinstance(learned, SpaceStack)
-        for level, source in zip(self.shared_path.levels, learned.levels, strict=True):
-            assert isinstance(level, SpaceLevel)
-            assert isinstance(source, SpaceLevel)
-            level.start_from(source)
         for mine, other in ((self.shared_down, self.time_down), (self.shared_up, self.time_up)):
             for block, source in zip(mine.body.blocks, other.body.blocks, strict=False):
                 block.load_state_dict(source.state_dict())
@@ -151,21 +139,21 @@ class LiteAnyModel(ImsmModel):
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> Self:
-        if "space_width" in options:
+        if "space_width" in options or "path_width" in options:
             raise ValueError(
-                "this lite-any model was made before its way through space was invertible; "
+                "this lite-any model was made before residues carried what reductions lose; "
                 "such models are no longer read"
             )
         return super().from_options(options)
 
     def space_parameters(self) -> list[nn.Parameter]:
-        return self._named(("path.", "shared_"))
+        return self._named(("alone.", "shared_"))
 
     def shared_parameters(self) -> list[nn.Parameter]:
         return self._named(("shared_",))
 
     def receiver_parameters(self) -> list[nn.Parameter]:
-        return self._named(("time_up.", "shared_up."))
+        return self._named(("time_up.", "shared_up.", "alone.0.up.", "alone.1.up."))
 
     def _named(self, beginnings: tuple[str, ...]) -> list[nn.Parameter]:
         return [value for name, value in self.named_parameters() if name.startswith(beginnings)]
@@ -216,23 +204,11 @@ class LiteAnyModel(ImsmModel):
                 _copy(target, weight, bias)
         self.share()
 
-    @torch.no_grad()
-    def spread_space(self) -> None:
-        """Begin each level of the paths for space with what that for space 2x has learned."""
-        source = self.path[0]
-        assert isinstance(source, SpaceStack)
-        learned = source.levels[0]
-        assert isinstance(learned, SpaceLevel)
-        for module in self.modules():
-            if isinstance(module, SpaceLevel):
-                module.start_from(learned)
-        self.share()
-
     def pads(self, high: tuple[int, int], low: tuple[int, int]) -> bool:
         return all(n <= m < n + SIZE_MULTIPLE for n, m in zip(high, low, strict=True))
 
-    def hides_in_time(self, high: int, low: int) -> bool:
-        return high > low
+    def uses_imsm(self, high: Size, low: Size) -> bool:
+        return high[0] > low[0]
 
     def encode(self, high: Tensor, size: Size) -> Tensor:
         if tuple(high.shape[2:]) == size:
@@ -248,6 +224,9 @@ class LiteAnyModel(ImsmModel):
         """(B, 3, T, H, W) to the latent (B, 3, t, h, w), t at most T."""
         t = high.shape[2]
         _check_frames(t, size[0])
+        if t == size[0] and not self.pads((high.shape[3], high.shape[4]), size[1:]):
+            rescaler = self._rescaler((high.shape[3], high.shape[4]), size[1:])
+            return rescaler.forward(high, size[1:])
         layout = Layout.of(t, size[0])
         frames, details = self._to_low_size(high, size[1], size[2], layout)
         if t == size[0]:
@@ -269,10 +248,13 @@ class LiteAnyModel(ImsmModel):
         """Latent (B, 3, t, h, w) to (B, 3, T, H, W), T at least t."""
         b, _, t = latent.shape[:3]
         _check_frames(size[0], t)
-        layout = Layout.of(size[0], t)
+        low = latent.shape[3], latent.shape[4]
+        scaled = not self.pads(size[1:], low)
         if t == size[0]:
-            return self._to_high_size(latent, None, size[1], size[2], layout)
-        scaled = not self.pads(size[1:], (latent.shape[3], latent.shape[4]))
+            if scaled:
+                return self._rescaler(size[1:], low).inverse(latent, size[1:])
+            return latent[..., : size[1], : size[2]]
+        layout = Layout.of(size[0], t)
         net = self.shared_up if scaled else self.time_up
 
         def chain(part: Tensor) -> Tensor:
@@ -297,8 +279,7 @@ class LiteAnyModel(ImsmModel):
         """The frames that are carried, at the low size; and their details, where it is another."""
         size, low = (high.shape[3], high.shape[4]), (height, width)
         if not self.pads(size, low):
-            stack = self._stack(size, low, layout)
-            made, details = stack(high, low, layout.carried, layout.told(high))
+            made, details = self.shared_path(high, low, layout.carried, layout.told(high))
             # Beyond white and black nothing can be sent. With time networks in between, the path
             # learns to do without it more easily than they do.
             return made.clamp(0.0, 1.0), details
@@ -313,16 +294,13 @@ class LiteAnyModel(ImsmModel):
         size = low.shape[3], low.shape[4]
         if self.pads((height, width), size):
             return low[..., :height, :width]
-        stack = self._stack((height, width), size, layout)
-        return stack.inverse(low, (height, width), layout.told(low), details)
+        told = layout.told(low)
+        return self.shared_path.inverse(low, (height, width), told, details)
 
-    def _stack(self, high: tuple[int, int], low: tuple[int, int], layout: Layout) -> SpaceStack:
-        """The part of the path that a group takes."""
-        if max(layout.counts) > 1:
-            return self.shared_path
-        stack = self.path[levels_between(high, low) - 1]
-        assert isinstance(stack, SpaceStack)
-        return stack
+    def _rescaler(self, high: tuple[int, int], low: tuple[int, int]) -> Rescaler:
+        rescaler = self.alone[levels_between(high, low) - 1]
+        assert isinstance(rescaler, Rescaler)
+        return rescaler
 
 
 def _beside(slots: Tensor, details: Tensor, groups: int, layout: Layout) -> Tensor:

@@ -129,7 +129,7 @@ class RobustModel(HalfRateModel):
     def receiver_parameters(self) -> list[nn.Parameter]:
         return [*self.motion.parameters(), *self.up.parameters()]
 
-    def hides_in_time(self, high: int, low: int) -> bool:
+    def uses_imsm(self, high: Size, low: Size) -> bool:
         return False  # what comes back is not what was sent, and the receiver wants both
 
     def embed(self, latent: Tensor) -> Tensor:

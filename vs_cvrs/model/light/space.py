@@ -5,8 +5,7 @@ takes each 2x2 pixels apart into their mean and three details, per colour. Coupl
 al., "Density estimation using Real NVP", ICLR 2017) change means and details by functions of each
 other: the means, which are what is sent, take in what the details hold, and the details become what
 can be foretold from the means. On the way back the details begin as zeros and the same cells run in
-reverse (Xiao et al., "Invertible Image Rescaling", ECCV 2020). The functions may see the
-neighbouring frames too, so that what one frame has lost is restored with the help of the others.
+reverse (Xiao et al., "Invertible Image Rescaling", ECCV 2020).
 
 Features are (batch * frames, channels, height, width), channels last, at the smaller size. The
 functions have few channels and treat all pixels alike: with 2x2 pixels folded into 48 channels,
@@ -23,14 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from vs_cvrs.model.light.blocks import conv3
-from vs_cvrs.model.light.folding import (
-    SHIFT_FRACTION,
-    as_clip,
-    as_frames,
-    fold,
-    picked,
-    unfold,
-)
+from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
 from vs_cvrs.model.light.fused import activate
 from vs_cvrs.model.light.resampling import resampled, restored
 from vs_cvrs.model.strips import memory_limit, recomputed
@@ -88,26 +80,25 @@ class SpaceCoupling(nn.Module):
     type the others run in.
     """
 
-    def __init__(self, inputs: int, outputs: int, width: int, mixes_time: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
-        self.mixes_time = mixes_time
         self.first = conv3(inputs, width)
         self.told = nn.Linear(CONDITIONS, width, bias=False)
         nn.init.zeros_(self.told.weight)
         self.middle = conv3(width, width)
         self.last = conv3(2 * width, outputs, 0.0)
 
-    def forward(self, x: Tensor, groups: int, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
         device = x.device.type
         with torch.autocast(device, enabled=False):
             y = activate(self.first(x) + self.told(told)[:, :, None, None])
         if torch.is_autocast_enabled(device):
             y = y.to(torch.get_autocast_dtype(device))
-        z = activate(self.middle(_mix_time(y, groups) if self.mixes_time else y))
+        z = activate(self.middle(y))
         out: Tensor = self.last(torch.cat((y, z), dim=1))
         return out.float()
 
-    def pieces(self, x: Tensor, groups: int, told: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    def pieces(self, x: Tensor, told: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         """`forward` in tiles, without gradients: rows, columns and what it gives there."""
         h, w = x.shape[-2:]
         rows, columns = _tile(x, self.first.out_channels, self.last.out_channels)
@@ -116,7 +107,7 @@ class SpaceCoupling(nn.Module):
                 bottom, right = min(top + rows, h), min(left + columns, w)
                 upper, outer = max(top - _REACH, 0), max(left - _REACH, 0)
                 part = x[:, :, upper : bottom + _REACH, outer : right + _REACH]
-                made = self(part.contiguous(memory_format=torch.channels_last), groups, told)
+                made = self(part.contiguous(memory_format=torch.channels_last), told)
                 inside = made[:, :, top - upper :, left - outer :]
                 where = slice(top, bottom), slice(left, right)
                 yield *where, inside[:, :, : bottom - top, : right - left]
@@ -130,38 +121,34 @@ class SpaceCell(nn.Module):
     Without gradients both directions work in place.
     """
 
-    def __init__(self, means: int, details: int, width: int, mixes_time: bool) -> None:
+    def __init__(self, means: int, details: int, width: int) -> None:
         super().__init__()
-        self.f = SpaceCoupling(details, means, width, mixes_time)
-        self.h = SpaceCoupling(means, 2 * details, width, mixes_time)
+        self.f = SpaceCoupling(details, means, width)
+        self.h = SpaceCoupling(means, 2 * details, width)
 
-    def forward(
-        self, means: Tensor, details: Tensor, groups: int, told: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, means: Tensor, details: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled():
-            means = means + recomputed(self.f, details, groups, told)
-            s, g = recomputed(self.h, means, groups, told).chunk(2, dim=1)
+            means = means + recomputed(self.f, details, told)
+            s, g = recomputed(self.h, means, told).chunk(2, dim=1)
             return means, details * torch.exp(_SCALE * torch.tanh(0.5 * s)) + g
-        for rows, columns, change in self.f.pieces(details, groups, told):
+        for rows, columns, change in self.f.pieces(details, told):
             means[:, :, rows, columns] += change
-        for rows, columns, change in self.h.pieces(means, groups, told):
+        for rows, columns, change in self.h.pieces(means, told):
             s, g = change.chunk(2, dim=1)
             factor = s.mul_(0.5).tanh_().mul_(_SCALE).exp_()
             details[:, :, rows, columns].mul_(factor).add_(g)
         return means, details
 
-    def inverse(
-        self, means: Tensor, details: Tensor, groups: int, told: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def inverse(self, means: Tensor, details: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled():
-            s, g = recomputed(self.h, means, groups, told).chunk(2, dim=1)
+            s, g = recomputed(self.h, means, told).chunk(2, dim=1)
             details = (details - g) * torch.exp(-_SCALE * torch.tanh(0.5 * s))
-            return means - recomputed(self.f, details, groups, told), details
-        for rows, columns, change in self.h.pieces(means, groups, told):
+            return means - recomputed(self.f, details, told), details
+        for rows, columns, change in self.h.pieces(means, told):
             s, g = change.chunk(2, dim=1)
             factor = s.mul_(0.5).tanh_().mul_(-_SCALE).exp_()
             details[:, :, rows, columns].sub_(g).mul_(factor)
-        for rows, columns, change in self.f.pieces(details, groups, told):
+        for rows, columns, change in self.f.pieces(details, told):
             means[:, :, rows, columns] -= change
         return means, details
 
@@ -172,17 +159,14 @@ class SpaceLevel(nn.Module):
     Args:
         width: channels inside the coupling functions.
         cells: coupling cells.
-        mixes_time: the coupling functions see the neighbouring frames.
     """
 
     haar: Tensor
 
-    def __init__(self, width: int, cells: int, mixes_time: bool) -> None:
+    def __init__(self, width: int, cells: int) -> None:
         super().__init__()
         self.register_buffer("haar", _haar(), persistent=False)
-        self.cells = nn.ModuleList(
-            SpaceCell(_MEANS, DETAILS, width, mixes_time) for _ in range(cells)
-        )
+        self.cells = nn.ModuleList(SpaceCell(_MEANS, DETAILS, width) for _ in range(cells))
 
     def forward(
         self, high: Tensor, size: tuple[int, int], frames: Sequence[int], told: Tensor
@@ -195,7 +179,7 @@ class SpaceLevel(nn.Module):
         groups = high.shape[0]
         means, details = self._take_apart(high, size, frames)
         for cell in self.cells:
-            means, details = cell(means, details, groups, told)
+            means, details = cell(means, details, told)
         return as_clip(means, groups).add(_GREY), as_clip(details, groups)
 
     def inverse(
@@ -215,13 +199,8 @@ class SpaceLevel(nn.Module):
             details = as_frames(details).contiguous(memory_format=torch.channels_last)
         for cell in reversed(self.cells):
             assert isinstance(cell, SpaceCell)
-            means, details = cell.inverse(means, details, groups, told)
+            means, details = cell.inverse(means, details, told)
         return self._put_together(means, details, groups, size)
-
-    def start_from(self, other: SpaceLevel) -> None:
-        """Take over another one's cells, as many of the first as there are here."""
-        for cell, source in zip(self.cells, other.cells, strict=False):
-            cell.load_state_dict(source.state_dict())
 
     def _take_apart(
         self, high: Tensor, size: tuple[int, int], frames: Sequence[int]
@@ -272,12 +251,12 @@ class SpaceStack(nn.Module):
 
     Args:
         levels: 1 to `MAX_LEVELS`.
-        width, cells, mixes_time: of each level.
+        width, cells: of each level.
     """
 
-    def __init__(self, levels: int, width: int, cells: int, mixes_time: bool) -> None:
+    def __init__(self, levels: int, width: int, cells: int) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(SpaceLevel(width, cells, mixes_time) for _ in range(levels))
+        self.levels = nn.ModuleList(SpaceLevel(width, cells) for _ in range(levels))
 
     def forward(
         self,
@@ -341,23 +320,6 @@ def _told(
     filled = [told.new_full((told.shape[0], 1), 4.0 * part - 3.0) for part in there]
     every = torch.cat((*filled, told), dim=1)
     return every.repeat(groups, 1)
-
-
-def _mix_time(x: Tensor, groups: int) -> Tensor:
-    """An eighth of the channels from the previous frame, and an eighth from the next.
-
-    Unlike in `shift_time` the ends of a group are their own neighbours, so that frames that are
-    alike stay alike.
-    """
-    n, c, h, w = x.shape
-    if n == groups:
-        return x
-    k = c // SHIFT_FRACTION
-    v = x.permute(0, 2, 3, 1).reshape(groups, n // groups, h, w, c)
-    before = torch.cat((v[:, :1, ..., :k], v[:, :-1, ..., :k]), dim=1)
-    after = torch.cat((v[:, 1:, ..., k : 2 * k], v[:, -1:, ..., k : 2 * k]), dim=1)
-    v = torch.cat((before, after, v[..., 2 * k :]), dim=-1)
-    return v.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def _tile(x: Tensor, channels: int, outputs: int) -> tuple[int, int]:

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vs_cvrs.model.base import round_to_bits
+from vs_cvrs.model.light import residues
+from vs_cvrs.model.light.blocks import Shape
+from vs_cvrs.model.light.residues import Rescaler
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MODULI = (3, 5, 9)
+
+
+@pytest.mark.parametrize("modulus", MODULI)
+def test_residues_arrive_whatever_the_picture_is(modulus: int) -> None:
+    torch.manual_seed(0)
+    most = (modulus - 1) // 2
+    plain = 0.1 + 0.8 * torch.rand(1, 3, 2, 40, 40)
+    plain[..., :8] = 0.0
+    plain[..., -8:] = 1.0
+    sent = torch.randint(-most, most + 1, plain.shape)
+    low = residues.hide(plain, sent.float(), modulus)
+    levels = 255.0 * low
+    assert torch.equal(levels.round(), round_to_bits(low, 8) * 255.0)
+    coarse, found = residues.reveal(round_to_bits(low, 8), modulus)
+    assert torch.equal(found.round().int(), sent.int())
+    assert (found - sent).abs().max() < 1e-3
+    assert torch.equal((255.0 * coarse).round().int() % modulus, torch.zeros_like(sent).int())
+    inside = slice(8, -8)
+    assert (levels - 255.0 * plain)[..., inside].abs().max() <= modulus / 2 + 1e-3
+    assert (levels - 255.0 * plain).abs().max() <= modulus
+
+
+def test_ten_bits_carry_quarters_of_levels() -> None:
+    torch.manual_seed(1)
+    plain = torch.rand(1, 3, 1, 32, 32) * 0.8 + 0.1
+    sent = 2.37 * (2.0 * torch.rand(plain.shape) - 1.0)
+    _, eight = residues.reveal(round_to_bits(residues.hide(plain, sent, 5), 8), 5)
+    _, ten = residues.reveal(round_to_bits(residues.hide(plain, sent, 5), 10), 5)
+    assert (eight - sent).abs().max() <= 0.5 + 1e-3
+    assert (ten - sent).abs().max() <= 0.5 * 255 / 1023 + 1e-3
+
+
+def test_a_sample_whose_own_residue_is_sent_stays_as_it_is() -> None:
+    plain = torch.arange(256).reshape(1, 1, 1, 16, 16) / 255.0
+    _, own = residues.reveal(plain, 7)
+    assert torch.allclose(residues.hide(plain, own, 7), plain, atol=1e-6)
+
+
+def test_gradients_pass_from_low_rate_frames_to_residues_alone() -> None:
+    plain = torch.full((1, 3, 1, 4, 4), 0.4, requires_grad=True)
+    sent = torch.zeros(1, 3, 1, 4, 4, requires_grad=True)
+    _, found = residues.reveal(residues.hide(plain, sent, 5), 5)
+    found.sum().backward()  # type: ignore[no-untyped-call]
+    assert sent.grad is not None
+    assert torch.allclose(sent.grad, torch.ones_like(sent.grad))
+    assert plain.grad is None
+
+
+@pytest.mark.parametrize("factor", residues.FACTORS)
+def test_details_go_into_residues_and_come_back(factor: int) -> None:
+    """Where networks begin, much more comes back than by enlarging alone."""
+    torch.manual_seed(2)
+    model = Rescaler(factor, Shape(8, "", 8, "", 9)).eval()
+    with torch.no_grad():
+        for net in (model.down, model.up):
+            for parameter in net.last.parameters():
+                parameter.zero_()
+    side = 16 * factor
+    rise = torch.linspace(-1.0, 1.0, factor) * 3.0 / 255.0  # within each low-rate pixel
+    x = (0.5 + rise.repeat(16)).expand(1, 3, 2, side, side).contiguous()
+    with torch.inference_mode():
+        sent = round_to_bits(model(x, (16, 16)), 8)
+        back = model.inverse(sent, (side, side))
+        coarse, _ = residues.reveal(sent, 9)
+        bare = model.inverse(coarse, (side, side))
+    assert sent.shape == (1, 3, 2, 16, 16)
+    assert back.shape == x.shape
+    assert (back - x).square().mean() < 0.5 * (bare - x).square().mean()
+
+
+@pytest.mark.parametrize("text", ["32hhh", "32hhh 48hhhh", "32hhh 48hhhh mod 4", "4h 8h mod 5", 3])
+def test_a_shape_that_is_none_is_named(text: object) -> None:
+    with pytest.raises(ValueError, match="alone_half must be two widths of 8 to 1024 with their"):
+        Shape.parse("alone_half", text)
+
+
+def test_a_shape_is_read() -> None:
+    assert Shape.parse("x", "32hq 48 mod 31") == (32, "hq", 48, "", 31)
+    with pytest.raises(ValueError, match="x must be up to 64 letters of 'h', 'q', got 'z'"):
+        Shape.parse("x", "32z 48 mod 5")
