@@ -160,6 +160,7 @@ def test_what_is_out_of_place(arguments: dict[str, Any], message: str) -> None:
         ("footage", {}, 0.3),
         ("footage", {"max_memory": 64}, 0.3),
         ("footage", {"scale": 2}, 0.3),
+        ("footage", {"factor_num": 1, "scale": 4}, 0.1),
         ("footage", {"bits": 10}, 0.0),
         ("gif", {}, 0.7),
         ("gif", {"check": 1}, 0.3),
@@ -170,7 +171,7 @@ def test_refined_frames_come_back_better(name: str, arguments: dict[str, Any], g
     came_back = []
     for refine in (0, 4):
         low = core.cvrs.Downsample(
-            clip_of(source), factor_num=2, refine=refine, device="cpu", **arguments
+            clip_of(source), refine=refine, device="cpu", **{"factor_num": 2, **arguments}
         )
         shown = core.cvrs.Upsample(core.std.RemoveFrameProps(low), device="cpu")
         assert shown.get_frame(0).props.CVRSIntact == 1

@@ -109,6 +109,15 @@ class CvrsModel(nn.Module, abc.ABC):
         """Whether groups of size ``high`` that become ``low`` go through the IMSM."""
         return True
 
+    def limits(self, low: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+        """How far down and up each sample of low-rate frames can go before it says something else.
+
+        Args:
+            low: low-rate frames, rounded to levels.
+            size: of the frames that they restore.
+        """
+        return torch.zeros_like(low), torch.ones_like(low)
+
     def imsm_parameters(self) -> list[nn.Parameter]:
         """Parameters of the invertible part, which training can take apart from the rest."""
         return []

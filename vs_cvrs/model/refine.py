@@ -82,6 +82,7 @@ def _refined(
     ends: tuple[float, float],
 ) -> Tensor:
     size = (high.shape[2], high.shape[3], high.shape[4])
+    lowest, highest = model.limits(round_to_bits(low, bits), size)
     best, least, reach = low, math.inf, 0.0
     x, mean, square = low, torch.zeros_like(low), torch.zeros_like(low)
     for step in range(steps + 1):
@@ -106,5 +107,5 @@ def _refined(
         way = (mean / (1.0 - _MEAN ** (step + 1))) / (
             (square / (1.0 - _SQUARE ** (step + 1))).sqrt() + torch.finfo(low.dtype).tiny
         )
-        x = (x.detach() - reach * fall * way).clamp(0.0, 1.0)
+        x = (x.detach() - reach * fall * way).clamp(lowest, highest)
     return best

@@ -49,6 +49,17 @@ def test_a_sample_whose_own_residue_is_sent_stays_as_it_is() -> None:
     assert torch.allclose(residues.hide(plain, own, 7), plain, atol=1e-6)
 
 
+def test_within_its_limits_a_sample_keeps_its_coarse_level() -> None:
+    low = torch.arange(256).reshape(1, 1, 1, 16, 16) / 255.0
+    lowest, highest = residues.limits(low, 7)
+    coarse, _ = residues.reveal(low, 7)
+    for end in (lowest, highest):
+        assert torch.equal(residues.reveal(end, 7)[0], coarse)
+    assert ((low >= lowest - 1e-6) & (low <= highest + 1e-6)).all()
+    inside = (lowest > 0) & (highest < 1)
+    assert torch.allclose((highest - lowest)[inside] * 255.0, torch.tensor(6.0), atol=1e-3)
+
+
 def test_gradients_pass_from_low_rate_frames_to_residues_alone() -> None:
     plain = torch.full((1, 3, 1, 4, 4), 0.4, requires_grad=True)
     sent = torch.zeros(1, 3, 1, 4, 4, requires_grad=True)

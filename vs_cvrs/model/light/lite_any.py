@@ -26,7 +26,7 @@ from vs_cvrs.model.light.blocks import Shape
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.residues import FACTORS, Rescaler
+from vs_cvrs.model.light.residues import FACTORS, Rescaler, limits
 from vs_cvrs.model.light.space import DETAILS, MAX_LEVELS, SpaceStack, levels_between
 from vs_cvrs.model.light.time_net import FOLDED, Layout, TimeNet, blended, steadied
 from vs_cvrs.model.strips import in_strips
@@ -219,6 +219,12 @@ class LiteAnyModel(ImsmModel):
         if tuple(low.shape[2:]) == size:
             return low.clamp(0.0, 1.0)
         return super().decode(low, size)
+
+    def limits(self, low: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+        wanted, given = size[1:], (low.shape[3], low.shape[4])
+        if low.shape[2] < size[0] or self.pads(wanted, given):
+            return super().limits(low, size)
+        return limits(low, self._rescaler(wanted, given).modulus)
 
     def downsample(self, high: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to the latent (B, 3, t, h, w), t at most T."""

@@ -24,7 +24,7 @@ from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
 from vs_cvrs.model.light.resampling import resampled, restored
 from vs_cvrs.model.strips import in_strips
 
-__all__ = ["FACTORS", "Rescaler", "hide", "reveal"]
+__all__ = ["FACTORS", "Rescaler", "hide", "limits", "reveal"]
 
 FACTORS = (2, 4)
 """Frames are resampled to one of these times the low size."""
@@ -66,6 +66,13 @@ def reveal(low: Tensor, modulus: int) -> tuple[Tensor, Tensor]:
     levels = _LEVELS * low
     coarse = modulus * (levels.detach() / modulus).round()
     return coarse / _LEVELS, levels - coarse
+
+
+def limits(low: Tensor, modulus: int) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest level that have the same coarse level as each of ``low``."""
+    coarse, _ = reveal(low, modulus)
+    most = (modulus - 1) / 2 / _LEVELS
+    return (coarse - most).clamp(0.0, 1.0), (coarse + most).clamp(0.0, 1.0)
 
 
 class Rescaler(nn.Module):
