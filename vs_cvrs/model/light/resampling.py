@@ -6,13 +6,14 @@ Frames are (batch, 3, frames, height, width).
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["resampled", "restored"]
+__all__ = ["filled", "resampled", "restored"]
 
 _BLOCK = 64
 _MARGIN = 32
@@ -20,6 +21,14 @@ _MARGIN = 32
 
 _RIDGE = 1e-4
 """Keeps the inverse of a reduction from amplifying what is hardly there."""
+
+
+def filled(high: Sequence[int], low: Sequence[int], multiple: int) -> list[float]:
+    """What networks are told of how much of ``multiple`` times a low size is there, on each axis.
+
+    Between a half and all of it as a rule: brought to about -1 to 1.
+    """
+    return [4.0 * min(1.0, n / (multiple * m)) - 3.0 for n, m in zip(high, low, strict=True)]
 
 
 def resampled(x: Tensor, height: int, width: int) -> Tensor:

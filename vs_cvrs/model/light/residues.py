@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vs_cvrs.model.light.blocks import Shape, Trunk
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
-from vs_cvrs.model.light.resampling import resampled, restored
+from vs_cvrs.model.light.resampling import filled, resampled, restored
 from vs_cvrs.model.strips import in_strips
 
 __all__ = ["FACTORS", "Rescaler", "hide", "limits", "reveal"]
@@ -150,9 +150,7 @@ class Rescaler(nn.Module):
 
 def _told(levels: Tensor, residues: Tensor, high: Sequence[int], factor: int) -> Tensor:
     """What networks are told of low-rate frames (B, 3, t, h, w): (B * t, `_TOLD`, h, w)."""
-    low = levels.shape[-2:]
-    there = [min(1.0, n / (factor * m)) for n, m in zip(high, low, strict=True)]
-    # Between a half and all of it as a rule: brought to about -1 to 1.
-    filled = [torch.full_like(levels[:, :1], 4.0 * part - 3.0) for part in there]
-    every = as_frames(torch.cat((levels - _GREY, residues * _RESIDUE, *filled), dim=1))
+    shares = filled(high, levels.shape[-2:], factor)
+    there = [torch.full_like(levels[:, :1], share) for share in shares]
+    every = as_frames(torch.cat((levels - _GREY, residues * _RESIDUE, *there), dim=1))
     return every.contiguous(memory_format=_LAST)

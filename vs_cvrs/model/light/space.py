@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from vs_cvrs.model.light.blocks import conv3
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
 from vs_cvrs.model.light.fused import activate
-from vs_cvrs.model.light.resampling import resampled, restored
+from vs_cvrs.model.light.resampling import filled, resampled, restored
 from vs_cvrs.model.strips import memory_limit, recomputed
 
 __all__ = ["CONDITIONS", "DETAILS", "MAX_LEVELS", "SpaceStack", "levels_between"]
@@ -315,10 +315,8 @@ class SpaceStack(nn.Module):
 def _told(
     high: Sequence[int], low: tuple[int, int], multiple: int, told: Tensor, groups: int
 ) -> Tensor:
-    there = [min(1.0, n / (multiple * m)) for n, m in zip(high, low, strict=True)]
-    # Between a half and all of it as a rule: brought to about -1 to 1.
-    filled = [told.new_full((told.shape[0], 1), 4.0 * part - 3.0) for part in there]
-    every = torch.cat((*filled, told), dim=1)
+    there = [told.new_full((told.shape[0], 1), part) for part in filled(high, low, multiple)]
+    every = torch.cat((*there, told), dim=1)
     return every.repeat(groups, 1)
 
 
