@@ -148,6 +148,7 @@ class Stage(_Strict):
             number in the range; the rest are drawn from all of it.
         max_frames: high-rate frames in a clip; groups are shorter where they would be more.
         vary_group: draw the low-rate frames in a group from 1 to ``group``.
+        muon: train kernels within residual blocks by Muon, see `vs_cvrs.training.optimiser`.
         share: before the stage, what lite-any's time networks have learned is copied to those of
             groups that lose both frames and size.
         precision: "bf16" runs convolutions in bfloat16 (but for tiny, couplings stay in float32).
@@ -169,6 +170,7 @@ class Stage(_Strict):
     whole: Share = 0.0
     max_frames: PositiveInt = 64
     vary_group: bool = False
+    muon: bool = False
     share: bool = False
     precision: Literal["fp32", "bf16"] = "bf16"
     loss: LossConfig = LossConfig()

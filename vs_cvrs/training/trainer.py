@@ -32,6 +32,7 @@ from vs_cvrs.model.light.tiny import TinyModel
 from vs_cvrs.training.config import ConfigError, Stage, TrainingConfig
 from vs_cvrs.training.data import Batch, ClipDataset, load_footage
 from vs_cvrs.training.losses import charbonnier, low_rate_loss, restoration_loss
+from vs_cvrs.training.optimiser import Optimiser
 from vs_cvrs.training.report import write_report
 from vs_cvrs.training.transports import (
     bits,
@@ -255,7 +256,7 @@ class Trainer:
             begin += stage.steps
         raise ValueError(f"step {step} is past the end of the run")
 
-    def _new_optimiser(self, index: int) -> torch.optim.AdamW:
+    def _new_optimiser(self, index: int) -> Optimiser:
         stage = self.config.stages[index]
         imsm = {id(parameter) for parameter in self.model.imsm_parameters()}
         space = {id(parameter) for parameter in self.model.space_parameters()}
@@ -273,10 +274,8 @@ class Trainer:
                     "receiver": id(parameter) in receiver,
                 }[stage.train]
             )
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        return torch.optim.AdamW(
-            trained, lr=stage.rate, betas=(0.9, 0.99), weight_decay=self.config.weight_decay
-        )
+        named = self.model.named_parameters()
+        return Optimiser(named, stage.rate, self.config.weight_decay, stage.muon)
 
     def _begin_stage(self, index: int, models: tuple[CvrsModel, ...]) -> None:
         """What a stage does to the weights before it trains them."""
@@ -290,15 +289,14 @@ class Trainer:
         if index != self._optimiser_stage:
             self._optimiser, self._optimiser_stage = self._new_optimiser(index), index
             self._begin_stage(index, (self.model, self.average))
-        for group in self._optimiser.param_groups:
-            group["lr"] = _learning_rate(stage, self.step - begin)
+        self._optimiser.set_rate(_learning_rate(stage, self.step - begin))
         high = batch.high.to(self.device, non_blocking=True)
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.precision == "bf16"):
             progress = (self.step - begin) / stage.steps
             rng = np.random.default_rng((self.config.seed, self.step, _TRAVEL))
             loss, parts = compute_losses(self.model, high, batch, stage, progress, rng)
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         parts["gradient_norm"] = float(norm)
