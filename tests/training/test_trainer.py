@@ -23,10 +23,9 @@ from vs_cvrs.training.config import ConfigError, load_config
 from vs_cvrs.training.trainer import Trainer
 from vs_cvrs.training.transports import straight_through_round
 
-ANY_OPTIONS: dict[str, object] = {"shared_width": 8, "shared_cells": 1}
-ANY_OPTIONS |= {"alone_half": "8h 8h mod 5", "alone_quarter": "8h 8h mod 7"}
-ANY_OPTIONS |= {"shared_down_blocks": "h", "shared_up_blocks": "h"}
-PARAMETERS = {"lite": 0.707e6, "lite-any": 2.90e6, "robust": 0.835e6, "tiny": 0.305e6}
+ANY_OPTIONS = {"alone_half": "8h 8h mod 5", "alone_quarter": "8h 8h mod 7"}
+ANY_OPTIONS |= {"shared_half": "8h 8h 8h mod 9", "shared_quarter": "8h 8h 8h mod 9"}
+PARAMETERS = {"lite": 0.707e6, "lite-any": 3.11e6, "robust": 0.835e6, "tiny": 0.305e6}
 PARAMETERS |= {"base": 11.7e6, "mix": 17.4e6}
 
 TRAIN = ROOT / "scripts" / "train.py"
@@ -275,17 +274,28 @@ def test_what_is_shared_begins_as_what_was_learned_apart(config: Path, tmp_path:
     settings = yaml.safe_load(config.read_text())
     settings["architecture"] = "lite-any"
     settings["options"] |= ANY_OPTIONS
-    stage = {"train": "time", "steps": 2, "batch": 1, "crop": 24, "precision": "fp32", "warmup": 0}
+    stage = {"train": "space", "steps": 2, "batch": 1, "crop": 24, "precision": "fp32"}
+    stage |= {"warmup": 0, "ratios": ["1"], "scales": [2, 2], "whole": 1.0}
     settings["stages"] = [stage, stage | {"share": True, "rate": 0.0, "final_rate": 0.0}]
     settings["weight_decay"] = 0.0
     config.write_text(yaml.safe_dump(settings))
     trainer = Trainer(load_config(config), tmp_path / "runs" / "share", torch.device("cpu"))
-    name = "shared_up.body.blocks.0.conv1.weight"
+    name = "shared_half.up.blocks.0.conv1.weight"
     before = trainer.model.state_dict()[name].clone()
     trainer.run()
     learned = trainer.model.state_dict()
-    assert torch.equal(learned[name], learned[name.replace("shared", "time")])
+    assert torch.equal(learned[name], learned[name.replace("shared", "alone")])
     assert not torch.equal(learned[name], before)
+
+
+def test_networks_that_cannot_be_shared_are_named(config: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config.read_text())
+    settings["architecture"] = "lite-any"
+    settings["options"] |= ANY_OPTIONS | {"shared_half": "8h 16h 8h mod 9"}
+    settings["stages"] = [{"steps": 1, "share": True}]
+    config.write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match="share: networks of 8h and 16h cannot begin as others"):
+        Trainer(load_config(config), tmp_path / "runs" / "share", torch.device("cpu"))
 
 
 def test_a_missing_run_is_named(config: Path, tmp_path: Path) -> None:

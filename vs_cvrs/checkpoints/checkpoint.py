@@ -191,7 +191,9 @@ def _assemble(
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise CheckpointError(path, f"does not describe a model: {error}") from error
     for name in sorted(expected.keys() - tensors.keys()):
-        raise CheckpointError(path, f"tensor {name} is missing")
+        raise CheckpointError(
+            path, f"tensor {name} is missing: damaged, or made by another version of vs-cvrs"
+        )
     for name in sorted(tensors.keys() - expected.keys()):
         raise CheckpointError(path, f"tensor {shown(name)} belongs to no part of the model")
     for name, tensor in expected.items():

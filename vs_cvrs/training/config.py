@@ -149,8 +149,8 @@ class Stage(_Strict):
         max_frames: high-rate frames in a clip; groups are shorter where they would be more.
         vary_group: draw the low-rate frames in a group from 1 to ``group``.
         muon: train kernels within residual blocks by Muon, see `vs_cvrs.training.optimiser`.
-        share: before the stage, what lite-any's time networks have learned is copied to those of
-            groups that lose both frames and size.
+        share: before the stage, what lite-any has learned for frames that lose size alone is copied
+            to the networks of groups that lose frames too.
         precision: "bf16" runs convolutions in bfloat16 (but for tiny, couplings stay in float32).
         transport: how low-rate frames reach the receiver; by default as 8-bit frames without loss.
     """

@@ -169,8 +169,13 @@ class Trainer:
                     raise ConfigError(
                         f"{config.name}: a {config.architecture} model has no {what} to train"
                     )
-            if stage.share and not isinstance(self.model, LiteAnyModel):
-                raise ConfigError(f"{config.name}: share needs a lite-any model")
+            if stage.share:
+                if not isinstance(self.model, LiteAnyModel):
+                    raise ConfigError(f"{config.name}: share needs a lite-any model")
+                try:
+                    copy.deepcopy(self.model).share()
+                except ValueError as error:
+                    raise ConfigError(f"{config.name}: share: {error}") from error
         if init is not None:
             self._start_from(init)
         self._begin_stage(0, (self.model,))

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model.base import round_to_8bit
-from vs_cvrs.model.light import space, time_net
+from vs_cvrs.model.light import time_net
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
 from vs_cvrs.model.light.time_net import Layout
@@ -24,9 +25,8 @@ TIME = {"width": 16, "down_blocks": "hq", "up_blocks": "qhq", "cells": 1, "hidde
 SPACE: dict[str, Any] = {
     "alone_half": "16h 16h mod 5",
     "alone_quarter": "16h 16hq mod 7",
-    "shared_width": 16,
-    "shared_cells": 2,
-    "shared_up_blocks": "qhqh",
+    "shared_quarter": "16h 16hq 16h mod 9",
+    "shared_half": "16h 16h 16h mod 9",
 }
 
 SIZES = [  # high-rate and low-rate (frames, height, width)
@@ -41,6 +41,8 @@ SIZES = [  # high-rate and low-rate (frames, height, width)
     ((7, 64, 20), (4, 12, 20)),
     ((40, 16, 16), (16, 8, 8)),
     ((2, 24, 24), (2, 4, 4)),
+    ((5, 45, 51), (4, 16, 16)),
+    ((12, 48, 40), (2, 12, 12)),
 ]
 
 
@@ -50,10 +52,8 @@ def small_model(seed: int = 0, **options: Any) -> LiteAnyModel:
     model = LiteAnyModel.from_options({**TIME, **SPACE, **options})
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.startswith("imsm") or name.endswith(("bias", "told.weight")):
+            if name.startswith("imsm") or name.endswith("bias"):
                 parameter.add_(0.05 * torch.randn_like(parameter))
-            elif name.startswith("shared_path") and name.endswith("last.weight"):
-                parameter.add_(0.03 * torch.randn_like(parameter))
             elif name.endswith(("conv2.weight", "expand.weight")) or ".last." in name:
                 parameter.mul_(5.0)
     return model.eval()
@@ -115,9 +115,16 @@ def test_low_rate_frames_carry_those_up_to_the_next(
         timeline.high_begin(j) for j in range(length)
     ]
     assert [layout.slots[place] for place in layout.places] == list(range(len(layout.carried)))
-    told = layout.told(torch.zeros(()))
-    assert told[:, :-1].argmax(dim=1).tolist() == [n - 1 for n in counts for _ in range(n)]
-    assert told[:, -1].tolist() == [float(k == 0) for n in counts for k in range(n)]
+    shown = [timeline.high_begin(j) for j in range(length)]
+    for j in range(length):
+        around = layout.around(j)
+        assert around is not None
+        first, second, places = around
+        assert (first, second) == (min(j, length - 2), min(j, length - 2) + 1)
+        span = shown[second] - shown[first]
+        assert [shown[first] + place * span for place in places] == pytest.approx(
+            list(layout.owned(j)[1:])
+        )
     if ratio <= time_net.MAX_SLOTS:
         assert layout.carried == tuple(range(timeline.high_begin(length)))
 
@@ -163,13 +170,14 @@ def test_it_cannot_begin_as_another_lite() -> None:
         ((4, 150, 90), (4, 100, 60)),
         ((6, 37, 380), (2, 20, 192)),
         ((3, 300, 301), (2, 76, 76)),
+        ((4, 300, 120), (4, 76, 32)),
     ],
 )
 def test_strips_change_nothing(
     high: tuple[int, int, int], low: tuple[int, int, int], limit: int
 ) -> None:
     model = small_model()
-    x = torch.rand(1, 3, *high)
+    x = smooth(high)
     with torch.inference_mode():
         encoded = model.encode(x, low)
         restored = model.decode(encoded, high)
@@ -178,58 +186,58 @@ def test_strips_change_nothing(
             assert (model.decode(encoded, high) - restored).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("part", ["shared_down", "time_down", "time_up", "shared_up"])
+@pytest.mark.parametrize("part", ["time_down", "time_up"])
 def test_too_small_a_reach_would_show(part: str) -> None:
     model = small_model()
     getattr(model, part).reach -= 2
-    assert strips_show(model, scale=2 if part.startswith("shared") else 1)
+    assert strips_show(model, scale=1)
 
 
-@pytest.mark.parametrize("part", ["down", "up"])
-def test_too_small_a_reach_of_frames_that_are_alone_would_show(part: str) -> None:
-    model = small_model()
-    assert not strips_show(model, frames=2)
-    net: Any = model.alone[0].get_submodule(part)
-    net.radius -= 2
-    assert strips_show(model, frames=2)
-
-
-@pytest.mark.parametrize("part", ["f", "h"])
-def test_too_small_a_reach_of_a_coupling_would_show(
-    part: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("kind", "part", "scale", "frames"),
+    [
+        *(("alone_half", part, 2, 2) for part in ("down", "up")),
+        *(("alone_quarter", part, 4, 2) for part in ("down", "up")),
+        *(("shared_half", part, 2, 4) for part in ("down", "up", "between")),
+        *(("shared_quarter", part, 4, 4) for part in ("down", "up", "between")),
+    ],
+)
+def test_too_small_a_reach_of_residues_would_show(
+    part: str, kind: str, scale: int, frames: int
 ) -> None:
     model = small_model()
-    pieces = space.SpaceCoupling.pieces
-    level: Any = model.shared_path.levels[-1]  # the one between these sizes
-    shortened_ones = [getattr(cell, part) for cell in level.cells]
+    assert not strips_show(model, scale, frames)
+    getattr(getattr(model, kind), part).radius -= 2
+    assert strips_show(model, scale, frames)
 
-    def shortened(self: space.SpaceCoupling, *arguments: Any) -> Iterator[Any]:
-        mine = any(self is coupling for coupling in shortened_ones)
-        monkeypatch.setattr(space, "_REACH", 2 if mine else 3)
-        return iter(list(pieces(self, *arguments)))
 
-    assert not strips_show(model)
-    monkeypatch.setattr(space.SpaceCoupling, "pieces", shortened)
-    assert strips_show(model)
+def smooth(size: tuple[int, int, int]) -> torch.Tensor:
+    """A clip that moves: in noise, motion hangs on a sum's last bit."""
+    frames, height, width = size
+    x = torch.rand(1, 3, frames, height // 8 + 2, width // 8 + 2)
+    return F.interpolate(x, size, mode="trilinear")
 
 
 def strips_show(model: LiteAnyModel, scale: int = 2, frames: int = 4) -> bool:
     torch.manual_seed(4)
     low, high = (2, 120, 40), (frames, 120 * scale, 40 * scale)
-    x = torch.rand(1, 3, *high)
+    x = smooth(high)
     with torch.inference_mode():
         encoded = model.encode(x, low)
         restored = model.decode(encoded, high)
         with bounded_memory(1):
-            low_error = (model.encode(x, low) - encoded).abs().max()
-            high_error = (model.decode(encoded, high) - restored).abs().max()
-    return bool(max(low_error, high_error) > 1e-5)
+            made = model.encode(x, low), model.decode(encoded, high)
+    # Of some samples the last bit decides which level, or which motion, is nearest.
+    shares = [
+        ((a - b).abs() > 1e-5).float().mean()
+        for a, b in zip(made, (encoded, restored), strict=True)
+    ]
+    return bool(max(shares) > 1e-3)
 
 
 @pytest.mark.parametrize("tile", [1, 3000])
 def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     monkeypatch.setattr("vs_cvrs.model.light.tiles._TILE", tile)
-    monkeypatch.setattr("vs_cvrs.model.light.space._TILE", tile)
     model = small_model()
     x = torch.rand(2, 3, 5, 72, 56)
     whole = model.encode(x, (4, 36, 28))
@@ -291,54 +299,18 @@ def test_a_picture_keeps_its_place(high: tuple[int, int], low: tuple[int, int]) 
     assert error.mean().abs() < 1e-3
 
 
-@pytest.mark.parametrize(
-    ("high", "low"),
-    [((32, 48), (16, 24)), ((33, 37), (20, 24)), ((64, 96), (16, 24)), ((54, 61), (16, 16))],
-)
-def test_the_path_for_space_loses_nothing_but_details(
-    high: tuple[int, int], low: tuple[int, int]
-) -> None:
-    """With the details that were made, not zeros, frames come back: it is invertible."""
-    model = small_model()
-    x = torch.rand(2, 3, 3, *high)
-    layout = Layout.of(3, 2)
-    kept: list[torch.Tensor] = []
-    stack: Any = space.SpaceStack(space.levels_between(high, low), 16, 2)
-    for level, learned in zip(stack.levels[::-1], model.shared_path.levels[::-1], strict=False):
-        level.load_state_dict(learned.state_dict())
-    told = layout.told(x)
-    with torch.inference_mode():
-        made, _ = stack(x, low, layout.carried, told)
-        for level in stack.levels:
-            level.register_forward_pre_hook(lambda *a: kept.append(a[1][0]))
-        stack(x, low, layout.carried, told)
-        # Level by level: what a level is given, in its means and details.
-        every = space._told(high, low, 2 ** len(stack.levels), told, 2)
-        back = made
-        sides = [high, *[tuple(n * 2 for n in low)] * (len(stack.levels) - 1)]
-        for level, given, side in reversed(list(zip(stack.levels, kept, sides, strict=True))):
-            size = tuple(back.shape[-2:])
-            means, details = level._take_apart(given, size, layout.carried)
-            for cell in level.cells:
-                means, details = cell(means, details, every)
-            for cell in reversed(level.cells):
-                means, details = cell.inverse(means, details, every)
-            back = level._put_together(means, details, 2, side)
-            assert (back - given).abs().max() < 2e-3
-        assert (back - x).abs().max() < 2e-3
-
-
-def test_frames_that_are_alike_stay_alike() -> None:
+@pytest.mark.parametrize("low_size", [(24, 20), (12, 12)])
+def test_frames_that_are_alike_stay_alike(low_size: tuple[int, int]) -> None:
     model = small_model()
     x = torch.rand(1, 3, 1, 48, 40).expand(-1, -1, 4, -1, -1).contiguous()
     with torch.inference_mode():
-        low = model.encode(x, (4, 24, 20))
+        low = model.encode(x, (4, *low_size))
         restored = model.decode(low, (4, 48, 40))
     assert (low - low[:, :, :1]).abs().max() < 1e-6
     assert (restored - restored[:, :, :1]).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("option", ["space_width", "path_width"])
+@pytest.mark.parametrize("option", ["space_width", "path_width", "shared_width"])
 def test_models_from_before_residues_are_named(option: str) -> None:
     with pytest.raises(ValueError, match="made before residues carried what reductions lose"):
         LiteAnyModel.from_options({option: 48})
@@ -358,18 +330,26 @@ def test_frames_of_groups_that_keep_them_do_not_meet() -> None:
     assert torch.equal(restored[:, :, 2:3], alone)
 
 
-def test_details_beside_the_frames_bring_back_what_was_lost() -> None:
-    """The path through time gives back all that it took when no detail is lost on the way."""
+def test_networks_of_frames_left_out_can_begin_as_those_of_frames_alone() -> None:
     model = small_model()
-    x = torch.rand(2, 3, 4, 40, 56)
-    layout = Layout.of(4, 2)
+    model.share()
+    x = smooth((4, 64, 64))
     with torch.inference_mode():
-        frames, details = model._to_low_size(x.clone() * 0.2 + 0.4, 20, 28, layout)
-        assert details is not None
-        back = model._to_high_size(frames, details.clone(), 40, 56, layout)
-        without = model._to_high_size(frames, None, 40, 56, layout)
-    assert (back - (x * 0.2 + 0.4)).abs().max() < 1e-4
-    assert (without - (x * 0.2 + 0.4)).abs().mean() > 1e-2
+        # Of what is hidden besides, and of how many frames there are, the sender knows nothing yet.
+        for kind, size in (("half", 32), ("quarter", 16)):
+            alone, shared = getattr(model, f"alone_{kind}"), getattr(model, f"shared_{kind}")
+            shared.modulus = alone.modulus
+            each, all_of_them = Layout.of(4, 4), Layout.of(4, 2)
+            low = shared(x, (size, size), all_of_them)
+            assert torch.allclose(low, alone(x, (size, size), each)[:, :, ::2], atol=1e-5)
+            back = shared.inverse(low, (64, 64), all_of_them)[:, :, ::2]
+            wanted = alone.inverse(low, (64, 64), Layout.of(2, 2))
+            assert torch.allclose(back, wanted, atol=1e-5)
+
+
+def test_networks_of_other_widths_cannot() -> None:
+    with pytest.raises(ValueError, match="networks of 24h and 16h cannot begin as others of 16h"):
+        small_model(shared_half="24h 16h 16h mod 9").share()
 
 
 @pytest.mark.parametrize(
@@ -389,13 +369,8 @@ def test_more_low_rate_frames_than_high_rate_ones_are_named(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shared_width": 4}, "shared_width must be 8 to 1024, got 4"),
         ({"up_blocks": "hx"}, "up_blocks must be up to 64 letters of 'h', 'q'"),
-        ({"shared_cells": 65}, "shared_cells must be 0 to 64, got 65"),
-        (
-            {"shared_cells": 1, "shared_up_blocks": "hq"},
-            "shared_up_blocks must begin with up_blocks, 'qhqhq', got 'hq'",
-        ),
+        ({"shared_quarter": "8 8 mod 9"}, "shared_quarter must be three widths of 8 to 1024 with"),
         ({"alone_half": "32h"}, "alone_half must be two widths of 8 to 1024 with their blocks and"),
         ({"alone_quarter": "8x 8 mod 5"}, "alone_quarter must be up to 64 letters of 'h', 'q'"),
         ({"alone_half": "8 8 mod 6"}, "an odd modulus of 3 to 31, as in .*, got '8 8 mod 6'"),
@@ -424,9 +399,7 @@ def test_where_nothing_moves_frames_are_made_the_same() -> None:
     still = torch.rand(1, 3, 1, 24, 40).expand(2, -1, 6, -1, -1)
     noisy = still + 0.4 / 255 * torch.randn(2, 3, 6, 24, 40)
     noisy[1, :, 4:, :12, 20:] += 0.1  # in the second of two groups something moves
-    made, details = time_net.steadied(noisy, noisy.repeat(1, 3, 1, 1, 1))
-    assert details is not None
-    assert torch.allclose(details[:, 3:6], made, atol=1e-6)
+    made = time_net.steadied(noisy, 0.8)
     assert torch.allclose(made[0], noisy[0].mean(dim=1, keepdim=True).expand_as(made[0]), atol=1e-6)
     assert torch.allclose(made[1, :, :, :, :17], made[1, :, :1, :, :17], atol=1e-6)
     assert torch.allclose(made[1, :, :, :12, 20:], noisy[1, :, :, :12, 20:], atol=1e-6)

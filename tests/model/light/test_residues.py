@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from vs_cvrs.model.base import round_to_bits
 from vs_cvrs.model.light import residues
-from vs_cvrs.model.light.blocks import Shape
+from vs_cvrs.model.light.blocks import Net, Shape
 from vs_cvrs.model.light.residues import Rescaler
+from vs_cvrs.model.light.time_net import Layout
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -71,25 +73,99 @@ def test_gradients_pass_from_low_rate_frames_to_residues_alone() -> None:
 
 
 @pytest.mark.parametrize("factor", residues.FACTORS)
-def test_details_go_into_residues_and_come_back(factor: int) -> None:
+@pytest.mark.parametrize("low", [4, 2, 3, 1])
+def test_details_go_into_residues_and_come_back(factor: int, low: int) -> None:
     """Where networks begin, much more comes back than by enlarging alone."""
     torch.manual_seed(2)
-    model = Rescaler(factor, Shape(8, "", 8, "", 9)).eval()
+    layout = Layout.of(4, low)
+    net = Net(8, "")
+    model = Rescaler(factor, Shape(net, net, None if low == 4 else net, 9)).eval()
     with torch.no_grad():
-        for net in (model.down, model.up):
-            for parameter in net.last.parameters():
+        for name, parameter in model.named_parameters():
+            if ".last." in name:
                 parameter.zero_()
     side = 16 * factor
     rise = torch.linspace(-1.0, 1.0, factor) * 3.0 / 255.0  # within each low-rate pixel
-    x = (0.5 + rise.repeat(16)).expand(1, 3, 2, side, side).contiguous()
+    x = (0.5 + rise.repeat(16)).expand(1, 3, 4, side, side).contiguous()
     with torch.inference_mode():
-        sent = round_to_bits(model(x, (16, 16)), 8)
-        back = model.inverse(sent, (side, side))
+        sent = round_to_bits(model(x, (16, 16), layout), 8)
+        back = model.inverse(sent, (side, side), layout)
         coarse, _ = residues.reveal(sent, 9)
-        bare = model.inverse(coarse, (side, side))
-    assert sent.shape == (1, 3, 2, 16, 16)
+        bare = model.inverse(coarse, (side, side), layout)
+    assert sent.shape == (1, 3, len(layout.counts), 16, 16)
     assert back.shape == x.shape
     assert (back - x).square().mean() < 0.5 * (bare - x).square().mean()
+
+
+def bare(factor: int) -> Rescaler:
+    """Nothing is learned: frames between are made by motion alone."""
+    torch.manual_seed(3)
+    net = Net(8, "")
+    model = Rescaler(factor, Shape(net, net, net, 9)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".last." in name:
+                parameter.zero_()
+    return model
+
+
+def drifting(frames: int, pixels: float) -> torch.Tensor:
+    """A smooth picture that moves to the right, (1, 3, frames, 64, 96)."""
+    torch.manual_seed(4)
+    wide = F.interpolate(torch.rand(1, 3, 10, 16), (64, 128), mode="bicubic").clamp(0.0, 1.0)
+    clip = []
+    for n in range(frames):
+        view = torch.tensor([[[0.75, 0.0, -n * pixels / 64.0], [0.0, 1.0, 0.0]]])
+        grid = F.affine_grid(view, [1, 3, 64, 96], align_corners=False)
+        clip.append(F.grid_sample(wide, grid, align_corners=False))
+    return torch.stack(clip, dim=2)
+
+
+def psnr(made: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float(-10.0 * (made - wanted)[..., 16:-16].square().mean().log10())
+
+
+@pytest.mark.parametrize("factor", residues.FACTORS)
+@pytest.mark.parametrize(("low", "count"), [(3, 6), (2, 6), (2, 8), (3, 4)])
+def test_frames_that_are_left_out_are_where_motion_takes_them(
+    factor: int, low: int, count: int
+) -> None:
+    x = drifting(count, 1.5)
+    layout = Layout.of(count, low)
+    model = bare(factor)
+    size = 64 // factor, 96 // factor
+    with torch.inference_mode():
+        back = model.inverse(round_to_bits(model(x, size, layout), 8), (64, 96), layout)
+    ends = layout.owned(low - 1)[0]
+    for index, frame in enumerate(layout.carried):
+        shown = max(owned for j in range(low) if (owned := layout.owned(j)[0]) <= frame)
+        if frame == shown:
+            continue
+        moved, repeated = (
+            psnr(back[:, :, k : k + 1], x[:, :, frame : frame + 1])
+            for k in (index, layout.carried.index(shown))
+        )
+        # Behind the last one, half of it stands still.
+        assert moved > repeated + (3.0 if frame > ends else 5.0)
+
+
+def test_nothing_is_mixed_across_a_cut() -> None:
+    x = torch.cat((drifting(2, 0.0), 0.6 * drifting(2, 0.0).flip(-1, -2) + 0.4), dim=2)
+    layout = Layout.of(4, 2)
+    with torch.inference_mode():
+        model = bare(2)
+        low = model(x, (32, 48), layout)
+        back = model.inverse(low, (64, 96), layout)
+    assert torch.equal(back[:, :, 1], back[:, :, 0])
+    assert torch.equal(back[:, :, 3], back[:, :, 2])
+
+
+def test_a_low_rate_frame_alone_is_repeated() -> None:
+    x, layout = drifting(3, 1.0), Layout.of(3, 1)
+    with torch.inference_mode():
+        model = bare(4)
+        back = model.inverse(model(x, (16, 24), layout), (64, 96), layout)
+    assert torch.equal(back, back[:, :, :1].expand_as(back))
 
 
 @pytest.mark.parametrize("text", ["32hhh", "32hhh 48hhhh", "32hhh 48hhhh mod 4", "4h 8h mod 5", 3])
@@ -98,7 +174,16 @@ def test_a_shape_that_is_none_is_named(text: object) -> None:
         Shape.parse("alone_half", text)
 
 
+@pytest.mark.parametrize("text", ["32hhh 48hhhh mod 5", "8 8 8 8 mod 5", "8 8 8 mod 4"])
+def test_a_shape_of_three_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"x must be three widths .*'48hhh 80hhhh 64hh mod 9', got"
+    ):
+        Shape.parse("x", text, between=True)
+
+
 def test_a_shape_is_read() -> None:
-    assert Shape.parse("x", "32hq 48 mod 31") == (32, "hq", 48, "", 31)
+    assert Shape.parse("x", "32hq 48 mod 31") == ((32, "hq"), (48, ""), None, 31)
+    assert Shape.parse("x", "8h 16 24q mod 3", True) == ((8, "h"), (16, ""), (24, "q"), 3)
     with pytest.raises(ValueError, match="x must be up to 64 letters of 'h', 'q', got 'z'"):
         Shape.parse("x", "32z 48 mod 5")

@@ -57,7 +57,7 @@ class LightModel(CvrsModel):
                 if not 0 <= value <= 64:
                     raise ValueError(f"{name} must be 0 to 64, got {value}")
             elif name.endswith(("_half", "_quarter")):
-                Shape.parse(name, value)
+                Shape.parse(name, value, between=name.startswith("shared"))
             elif name == "interlace":
                 if not 0.0 <= value <= 1.0:
                     raise ValueError(f"interlace must be 0 to 1, got {value}")

@@ -18,6 +18,7 @@ from vs_cvrs.model.light.tiles import features_like, tiles, worth_tiling
 __all__ = [
     "Blocks",
     "CoarseBlock",
+    "Net",
     "ResidualBlock",
     "Shape",
     "Trunk",
@@ -140,34 +141,54 @@ def check_blocks(name: str, letters: str) -> None:
         raise ValueError(f"{name} must be up to 64 letters of 'h', 'q', got {letters!r}")
 
 
+class Net(NamedTuple):
+    """A network's width, and its blocks, a letter each, see `Blocks`."""
+
+    width: int
+    blocks: str
+
+    def __str__(self) -> str:
+        return f"{self.width}{self.blocks}"
+
+
 class Shape(NamedTuple):
-    """A sender's and a receiver's network, as in "32hhh 48hhhh mod 5".
+    """Networks that hide something in levels, as in "32hhh 48hhhh mod 5".
 
     Attributes:
-        down_width, down_blocks: the sender's width, and its blocks.
-        up_width, up_blocks: the receiver's.
+        down: the sender's.
+        up: the receiver's.
+        between: the receiver's for frames that are left out, if there can be such.
         modulus: of the levels that they hide in.
     """
 
-    down_width: int
-    down_blocks: str
-    up_width: int
-    up_blocks: str
+    down: Net
+    up: Net
+    between: Net | None
     modulus: int
 
     @classmethod
-    def parse(cls, name: str, text: object) -> Shape:
+    def parse(cls, name: str, text: object, between: bool = False) -> Shape:
         """Raises ValueError, naming the option, where ``text`` is none."""
-        found = re.fullmatch(r"(\d{1,4})([a-z]*) (\d{1,4})([a-z]*) mod (\d{1,2})", str(text))
-        down, up, modulus = (int(found[n]) for n in (1, 3, 5)) if found else (0, 0, 0)
-        if found is None or not all(8 <= n <= 1024 for n in (down, up)) or modulus not in _MODULI:
+        widths = 3 if between else 2
+        found = re.fullmatch(r"((?:\d{1,4}[a-z]* ){2,3})mod (\d{1,2})", str(text))
+        nets = [
+            Net(int(width), letters)
+            for width, letters in re.findall(r"(\d+)([a-z]*)", found[1] if found else "")
+        ]
+        modulus = int(found[2]) if found else 0
+        if (
+            len(nets) != widths
+            or not all(8 <= net.width <= 1024 for net in nets)
+            or modulus not in _MODULI
+        ):
+            example = "48hhh 80hhhh 64hh mod 9" if between else "32hhh 48hhhh mod 5"
             raise ValueError(
-                f"{name} must be two widths of 8 to 1024 with their blocks and an odd modulus of "
-                f"3 to 31, as in '32hhh 48hhhh mod 5', got {text!r}"
+                f"{name} must be {'three' if between else 'two'} widths of 8 to 1024 with their "
+                f"blocks and an odd modulus of 3 to 31, as in {example!r}, got {text!r}"
             )
-        for letters in (found[2], found[4]):
-            check_blocks(name, letters)
-        return cls(down, found[2], up, found[4], modulus)
+        for net in nets:
+            check_blocks(name, net.blocks)
+        return cls(nets[0], nets[1], nets[2] if between else None, modulus)
 
 
 def blocks_reach(reach: int, letters: str) -> int:

@@ -15,19 +15,28 @@ Of 10 bits the residue has quarters of levels, which carry more with the same ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vs_cvrs.model.light.blocks import Shape, Trunk
+from vs_cvrs.model.light.constants import constant
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
+from vs_cvrs.model.light.motion import bilateral_motion, moved, of_two_scenes, ways
 from vs_cvrs.model.light.resampling import filled, resampled, restored
+from vs_cvrs.model.light.time_net import MAX_SLOTS, Layout
 from vs_cvrs.model.strips import in_strips
 
-__all__ = ["FACTORS", "Rescaler", "hide", "limits", "reveal"]
+__all__ = ["FACTORS", "Rescaler", "factor_between", "hide", "limits", "reveal"]
 
 FACTORS = (2, 4)
 """Frames are resampled to one of these times the low size."""
+
+_SLACK = Fraction(1, 20)
+"""Of a factor of two: low sizes are rounded to multiples of 4, and a little more loses little."""
 
 _LAST = torch.channels_last
 _LEVELS = 255.0
@@ -37,6 +46,9 @@ _TOLD = 2 * _COLOURS + 2
 """Channels of a low-rate frame: its levels, their residues, and the share of the factor that is
 there on either axis."""
 
+_ALONE = 1.5
+"""The place of frames that one low-rate frame alone tells of."""
+
 _BEYOND = 0.37
 """By how much a residue may pass the largest whole one: in 10 bits too it rounds to no other."""
 
@@ -45,6 +57,12 @@ _RESIDUE = 1.0 / 8.0
 _DIFFERENCE = 8.0
 
 _LUMA = (0.299, 0.587, 0.114)
+
+
+def factor_between(high: tuple[int, int], low: tuple[int, int]) -> int:
+    """Which of `FACTORS` stands between two sizes (height, width)."""
+    most = max(Fraction(n, m) for n, m in zip(high, low, strict=True))
+    return FACTORS[0] if most <= FACTORS[0] + _SLACK else FACTORS[1]
 
 
 def hide(plain: Tensor, residues: Tensor, modulus: int) -> Tensor:
@@ -76,81 +94,236 @@ def limits(low: Tensor, modulus: int) -> tuple[Tensor, Tensor]:
 
 
 class Rescaler(nn.Module):
-    """Frames to frames of a smaller size that hide what those lack, and back, each by itself.
+    """Frames to frames of a smaller size that hide what those lack, and back.
+
+    A low-rate frame shows one frame, and is made and read by itself. Frames that are left out are
+    made of those shown before and after them, moved to where they belong
+    (`vs_cvrs.model.light.motion`), by sender and receiver alike; those at a group's end, of the
+    last one as it is and moved on. What that lacks is hidden in the frame before, too, and a
+    network of the receiver's makes of it what must be added.
 
     Args:
         factor: one of `FACTORS`.
-        shape: of its networks.
+        shape: of its networks; without one for frames between, none can be left out.
     """
 
     def __init__(self, factor: int, shape: Shape) -> None:
         super().__init__()
-        self.factor, self.modulus = factor, shape.modulus
-        folded = _COLOURS * factor**2
-        inputs = _TOLD + folded
-        self.down = Trunk(inputs, _COLOURS, shape.down_width, shape.down_blocks, fold=1)
-        self.up = Trunk(_TOLD, folded, shape.up_width, shape.up_blocks, fold=1)
+        self.factor, self.shape, self.modulus = factor, shape, shape.modulus
+        frame = _COLOURS * factor**2
+        hidden = 0 if shape.between is None else 1 + (MAX_SLOTS - 1) * frame
+        self.down = Trunk(_TOLD + hidden + frame, _COLOURS, *shape.down, fold=1)
+        self.up = Trunk(_TOLD, frame, *shape.up, fold=1)
+        self.between: Trunk | None = None
+        if shape.between is not None:
+            # What the low-rate frame says, when and of how many; the mix of both sides, and how far
+            # each lies from it. Out: what is to be added, and whom to believe.
+            inputs, outputs = _TOLD + 2 + 3 * frame, frame + factor**2
+            self.between = Trunk(inputs, outputs, *shape.between, fold=1)
         with torch.no_grad():
-            self._begin()
+            self._begin(_TOLD + min(hidden, 1))
 
-    def _begin(self) -> None:
+    def _begin(self, told: int) -> None:
         """Let residues begin as how luma rises across and down and both within a low-rate pixel."""
         rise = torch.linspace(-1.0, 1.0, self.factor)
         rise = rise / rise.square().mean().sqrt()
         flat = torch.ones(self.factor)
         planes = (torch.outer(flat, rise), torch.outer(rise, flat), torch.outer(rise, rise))
         gain = _LEVELS * _RESIDUE / _DIFFERENCE  # a level of residue for one of difference
-        for net in (self.down, self.up):
-            net.skip.weight.zero_()
+        for net in (self.down, self.up, self.between):
+            if net is not None:
+                net.skip.weight.zero_()
         for colour, plane in enumerate(planes):
             weight = (plane[..., None] * torch.tensor(_LUMA)).flatten() * gain
-            self.down.skip.weight[colour, _TOLD:, 0, 0] = weight / self.factor**2
+            shown = slice(told, told + weight.numel())
+            self.down.skip.weight[colour, shown, 0, 0] = weight / self.factor**2
             weight = plane[..., None].expand(-1, -1, _COLOURS).flatten() / gain
             self.up.skip.weight[:, _COLOURS + colour, 0, 0] = weight
 
-    def forward(self, high: Tensor, size: tuple[int, int]) -> Tensor:
-        """Frames (B, 3, T, H, W) in 0..1 at height and width ``size``, multiples of 4."""
-        b, f = high.shape[0], self.factor
+    def begin_as(self, other: Rescaler) -> None:
+        """Take over what one has learned that knows of no frames between.
+
+        Raises:
+            ValueError: its networks have other widths or blocks.
+        """
+        if (self.shape.down, self.shape.up) != (other.shape.down, other.shape.up):
+            raise ValueError(
+                f"networks of {self.shape.down} and {self.shape.up} cannot begin as others of "
+                f"{other.shape.down} and {other.shape.up}"
+            )
+        self.up.load_state_dict(other.up.state_dict())
+        self.down.blocks.load_state_dict(other.down.blocks.state_dict())
+        self.down.last.load_state_dict(other.down.last.state_dict())
+        for mine, source in (
+            (self.down.first, other.down.first),
+            (self.down.skip, other.down.skip),
+        ):
+            mine.weight.zero_()
+            mine.weight[:, :_TOLD] = source.weight[:, :_TOLD]
+            frame = slice(_TOLD + 1, 1 + source.in_channels)
+            mine.weight[:, frame] = source.weight[:, _TOLD:]
+            if mine.bias is not None and source.bias is not None:
+                mine.bias.copy_(source.bias)
+
+    def forward(self, high: Tensor, size: tuple[int, int], layout: Layout) -> Tensor:
+        """Low-rate frames of height and width ``size``, (B, 3, t, h, w) in 0..1.
+
+        Args:
+            high: (B, 3, T, H, W) in 0..1.
+            size: multiples of 4.
+            layout: of the low-rate frames to make.
+        """
+        around = self.factor * size[0], self.factor * size[1]
+
+        def frame(index: int) -> Tensor:
+            return resampled(high[:, :, index : index + 1], *around)
+
+        shown_frames = [frame(layout.owned(low)[0]) for low in range(len(layout.counts))]
         made = []
-        for frame in torch.split(high, 1, dim=2):
+        for low, true in enumerate(shown_frames):
+            shown, *hidden = layout.owned(low)
             with torch.autocast(high.device.type, enabled=False):
-                plain = resampled(frame, *size).clamp(0.0, 1.0)
-                around = resampled(plain, f * size[0], f * size[1])
-                difference = resampled(frame, *around.shape[-2:]) - around
-                told = _told(plain, reveal(plain, self.modulus)[1], high.shape[-2:], f)
-                parts = torch.cat((told, fold(difference, 1, f) * _DIFFERENCE), dim=1)
-            wanted = self._through(self.down, as_clip(parts, b)).float() / _RESIDUE
+                plain = resampled(high[:, :, shown : shown + 1], *size).clamp(0.0, 1.0)
+                enlarged = resampled(plain, *around)
+                parts = [self._told(plain, reveal(plain, self.modulus)[1], high.shape[-2:])]
+                if self.between is not None:
+                    parts.append(_all(parts[0], len(hidden) + 1))
+                parts.append(self._folded(true - enlarged))
+                if hidden:
+                    sides = self._sides(shown_frames, layout, low)
+                    wanted = torch.cat([frame(index) for index in hidden], dim=2)
+                    errors = self._folded(wanted - sides.mixed)
+                    parts.append(errors.reshape(high.shape[0], -1, *size))
+                x = torch.cat(parts, dim=1)
+                x = F.pad(x, (0, 0, 0, 0, 0, self.down.first.in_channels - x.shape[1]))
+            sent = _through(self.down, x).float().unsqueeze(2) / _RESIDUE
             bound = (self.modulus - 1) / 2 + _BEYOND
-            made.append(hide(plain, bound * torch.tanh(wanted / bound), self.modulus))
+            made.append(hide(plain, bound * torch.tanh(sent / bound), self.modulus))
         return torch.cat(made, dim=2)
 
-    def inverse(self, low: Tensor, size: tuple[int, int]) -> Tensor:
-        """Frames (B, 3, T, h, w) at height and width ``size``, not clamped."""
-        b, _, _, h, w = low.shape
-        f = self.factor
+    def inverse(self, low: Tensor, size: tuple[int, int], layout: Layout) -> Tensor:
+        """Low-rate frames (B, 3, t, h, w) to those carried, of height and width ``size``.
+
+        Not clamped.
+        """
+        read = [self._read(frame, size) for frame in torch.split(low, 1, dim=2)]
+        shown = [each.shown for each in read]
         made = []
-        for frame in torch.split(low, 1, dim=2):
-            coarse, residues = reveal(frame, self.modulus)
-            told = as_clip(_told(coarse, residues, size, f), b)
-            difference = as_frames(self._through(self.up, told)).float() / _DIFFERENCE
-            with torch.autocast(low.device.type, enabled=False):
-                around = resampled(coarse, f * h, f * w)
-                made.append(restored(around + unfold(difference, b, 1, f), *size))
+        for j, here in enumerate(read):
+            made.append(restored(here.shown, *size))
+            if layout.counts[j] > 1:
+                sides = self._sides(shown, layout, j)
+                made.append(restored(self._between(here, sides), *size))
         return torch.cat(made, dim=2)
 
-    def _through(self, net: Trunk, x: Tensor) -> Tensor:
-        b = x.shape[0]
+    def _read(self, low: Tensor, size: tuple[int, int]) -> _Read:
+        """What one low-rate frame (B, 3, 1, h, w) says."""
+        b, _, _, h, w = low.shape
+        coarse, residues = reveal(low, self.modulus)
+        told = self._told(coarse, residues, size)
+        details = _through(self.up, told).float()
+        with torch.autocast(low.device.type, enabled=False):
+            enlarged = resampled(coarse, self.factor * h, self.factor * w)
+            shown = enlarged + unfold(details, b, 1, self.factor) / _DIFFERENCE
+        return _Read(told, enlarged, shown)
 
-        def chain(part: Tensor) -> Tensor:
-            # Frames are alone: nothing passes between them.
-            return as_clip(net(as_frames(part).contiguous(memory_format=_LAST), 0), b)
+    def _between(self, here: _Read, sides: _Sides) -> Tensor:
+        """Frames that one low-rate frame carries besides the one it shows, (B, 3, n, H, W)."""
+        assert self.between is not None
+        b, n, f = here.shown.shape[0], len(sides.places), self.factor
+        with torch.autocast(here.shown.device.type, enabled=False):
+            told = here.told.repeat_interleave(n, dim=0)
+            places = _numbers(sides.places, sides.mixed)
+            x = torch.cat(
+                (
+                    told,
+                    places.repeat(b).view(-1, 1, 1, 1).expand_as(told[:, :1]),
+                    _all(told, n + 1),
+                    self._folded(sides.mixed - here.enlarged),
+                    self._folded(sides.earlier - sides.mixed),
+                    self._folded(sides.later - sides.mixed),
+                ),
+                dim=1,
+            )
+        made = _through(self.between, x).float()
+        with torch.autocast(here.shown.device.type, enabled=False):
+            more = unfold(made[:, : _COLOURS * f**2], b, 1, f) / _DIFFERENCE
+            share = unfold(made[:, _COLOURS * f**2 :], b, 1, f)
+            share = torch.sigmoid(share + torch.logit(_mixed_at(places)).view(-1, 1, 1))
+            return torch.lerp(sides.earlier, sides.later, share) + more
 
-        return in_strips(chain, x, net.radius, net.held, 2)
+    def _sides(self, shown: Sequence[Tensor], layout: Layout, low: int) -> _Sides:
+        """Of the frames that a low-rate frame carries besides the one it shows."""
+        n, here = layout.counts[low] - 1, shown[low]
+        around = layout.around(low)
+        if around is None:
+            still = here.expand(-1, -1, n, -1, -1)
+            return _Sides(still, still, still, (_ALONE,) * n)
+        first, second, places = around
+        b, size = here.shape[0], here.shape[-2:]
+        before, after, here = (
+            as_frames(x.expand(-1, -1, n, -1, -1)) for x in (shown[first], shown[second], here)
+        )
+        at = _numbers(places, here).repeat(b)
+        motion = bilateral_motion(before.detach(), after.detach(), at)
+        motion = F.interpolate(motion, size, mode="bilinear", align_corners=False)
+        back, on = ways(at)
+        earlier, later = moved(before, -back * motion), moved(after, on * motion)
+        with torch.no_grad():
+            cut = of_two_scenes(before, after, earlier, later)[:, None, None, None]
+        if places[-1] > 1.0:
+            earlier = here
+        # Before a cut, what is shown is repeated.
+        earlier, later = torch.where(cut, here, earlier), torch.where(cut, here, later)
+        mixed = torch.lerp(earlier, later, _mixed_at(at).view(-1, 1, 1, 1))
+        return _Sides(as_clip(earlier, b), as_clip(later, b), as_clip(mixed, b), places)
+
+    def _folded(self, difference: Tensor) -> Tensor:
+        return fold(difference, 1, self.factor) * _DIFFERENCE
+
+    def _told(self, levels: Tensor, residues: Tensor, high: Sequence[int]) -> Tensor:
+        """What networks are told of a low-rate frame (B, 3, 1, h, w): (B, `_TOLD`, h, w)."""
+        shares = filled(high, levels.shape[-2:], self.factor)
+        there = [torch.full_like(levels[:, :1], share) for share in shares]
+        return torch.cat((levels - _GREY, residues * _RESIDUE, *there), dim=1)[:, :, 0]
 
 
-def _told(levels: Tensor, residues: Tensor, high: Sequence[int], factor: int) -> Tensor:
-    """What networks are told of low-rate frames (B, 3, t, h, w): (B * t, `_TOLD`, h, w)."""
-    shares = filled(high, levels.shape[-2:], factor)
-    there = [torch.full_like(levels[:, :1], share) for share in shares]
-    every = as_frames(torch.cat((levels - _GREY, residues * _RESIDUE, *there), dim=1))
-    return every.contiguous(memory_format=_LAST)
+class _Read(NamedTuple):
+    """What networks are told of a low-rate frame, its coarse levels enlarged, and what it shows."""
+
+    told: Tensor
+    enlarged: Tensor
+    shown: Tensor
+
+
+class _Sides(NamedTuple):
+    """Two frames moved to where n others are, and their mix, (B, 3, n, H, W); and where that is."""
+
+    earlier: Tensor
+    later: Tensor
+    mixed: Tensor
+    places: tuple[float, ...]
+
+
+def _numbers(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return constant(values, like.dtype, like.device)
+
+
+def _mixed_at(places: Tensor) -> Tensor:
+    """The later side's share; behind both, where one stands still, it is as likely as the other."""
+    return torch.where(places > 1.0, 0.5, places)
+
+
+def _all(like: Tensor, count: int) -> Tensor:
+    """A channel that tells how many frames a low-rate frame carries."""
+    return torch.full_like(like[:, :1], count / MAX_SLOTS)
+
+
+def _through(net: Trunk, x: Tensor) -> Tensor:
+    """(N, C, h, w) through a network; each by itself."""
+
+    def chain(part: Tensor) -> Tensor:
+        made: Tensor = net(part[:, :, 0].contiguous(memory_format=_LAST), 0)
+        return made.unsqueeze(2)
+
+    return in_strips(chain, x.unsqueeze(2), net.radius, net.held, 2)[:, :, 0]

@@ -26,7 +26,7 @@ from vs_cvrs.model.light.blocks import Trunk
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.motion import FINEST, bilateral_motion, difference, moved
+from vs_cvrs.model.light.motion import FINEST, bilateral_motion, moved, of_two_scenes
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
@@ -38,12 +38,6 @@ _MIDDLE_CRF = 20.0
 _CRF_SPAN = 8.0
 _DECODED = 2.0
 """Where the weighing of what is decoded against what is interpolated begins (sigmoid)."""
-
-_APART, _STILL_APART = 12.0 / 255.0, 0.375
-"""Two frames are of two scenes where they differ in luma by so much after motion, and by such a
-share of what they differ before it. Of 109 pairs of frames of 14 clips (448x256) none differed by
-more than 8.8 levels after motion; of two different clips they did by 14 to 60, and by 0.42 to 0.72
-of what they did before."""
 
 
 class RobustModel(HalfRateModel):
@@ -231,8 +225,7 @@ class RobustModel(HalfRateModel):
         later = moved(after, change[:, 2:] + motion)
         made = torch.lerp(later, earlier, share)
         if not across_cuts:
-            left = difference(*sides[2:])
-            cut = (left > _APART) & (left > _STILL_APART * difference(*sides[:2]))
+            cut = of_two_scenes(*sides)
             if count == low.shape[2]:
                 cut.view(b, -1)[:, -1] = True  # nothing is known of what comes behind the last one
             made = torch.where(cut[:, None, None, None], before, made)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.light.blocks import Blocks, blocks_reach, conv3
-from vs_cvrs.model.light.constants import constant
 from vs_cvrs.model.light.folding import picked
 from vs_cvrs.model.light.fused import activate
 from vs_cvrs.timeline import Timeline
@@ -28,8 +27,6 @@ FOLDED = 12
 
 _LAST_GAIN = 0.1
 
-_STILL = 0.8 / 255.0
-_MOVING = 1.6 / 255.0
 _AROUND = 7  # low-rate pixels
 
 
@@ -60,6 +57,11 @@ class Layout:
             span = end - begin
             count = min(span, MAX_SLOTS)
             owned.append([begin + k * span // count for k in range(count)])
+        return cls._of_owned(owned)
+
+    @classmethod
+    def _of_owned(cls, owned: Sequence[Sequence[int]]) -> Self:
+        """From the high-rate frames that each low-rate frame carries."""
         counts = tuple(len(frames) for frames in owned)
         most = max(counts)
         first = [0, *itertools.accumulate(counts)]
@@ -74,16 +76,23 @@ class Layout:
             places=tuple(j * most + k for j, count in enumerate(counts) for k in range(count)),
         )
 
-    def told(self, like: Tensor) -> Tensor:
-        """What the path for space is told of each carried frame: how many its low-rate frame
-        carries, and whether it is their first.
+    def owned(self, low: int) -> tuple[int, ...]:
+        """The high-rate indices that a low-rate frame carries, the one it shows first."""
+        first = sum(self.counts[:low])
+        return self.carried[first : first + self.counts[low]]
+
+    def around(self, low: int) -> tuple[int, int, tuple[float, ...]] | None:
+        """Between which two low-rate frames the others lie that one carries, and where.
+
+        That is 0 to 1 from the one to the other; above 1 behind both, as those of the last one do.
+        None: there is one low-rate frame.
         """
-        rows = []
-        for place in self.places:
-            low, position = divmod(place, max(self.counts))
-            counted = [float(self.counts[low] == n) for n in range(1, MAX_SLOTS + 1)]
-            rows.append((*counted, float(position == 0)))
-        return constant(tuple(rows), like.dtype, like.device)
+        if len(self.counts) == 1:
+            return None
+        first = min(low, len(self.counts) - 2)
+        begin, end = self.owned(first)[0], self.owned(first + 1)[0]
+        places = tuple((index - begin) / (end - begin) for index in self.owned(low)[1:])
+        return first, first + 1, places
 
 
 def _by_count(
@@ -123,18 +132,16 @@ class TimeNet(nn.Module):
     Args:
         width, blocks: as in `Trunk`.
         down: several frames in and one out, else the other way round.
-        details: channels of each of several frames that come beside its pixels.
 
     Attributes:
         reach: how far it sees, in pixels of the features.
         held: values held at once per such pixel and low-rate frame, about.
     """
 
-    def __init__(self, width: int, blocks: str, down: bool, details: int = 0) -> None:
+    def __init__(self, width: int, blocks: str, down: bool) -> None:
         super().__init__()
         self.down = down
-        self.channels = FOLDED + details
-        sizes = [self.channels * count for count in range(1, MAX_SLOTS + 1)]
+        sizes = [FOLDED * count for count in range(1, MAX_SLOTS + 1)]
         if down:
             self.first = nn.ModuleList(conv3(size, width) for size in sizes)
             self.last = nn.ModuleList([conv3(width, FOLDED, _LAST_GAIN)])
@@ -148,18 +155,15 @@ class TimeNet(nn.Module):
         self.held = 3 * width + 2 * sizes[-1]
 
     def forward(self, x: Tensor, counts: Sequence[int]) -> Tensor:
-        """(B * t, C max(counts), h, w) to (B * t, 12, h, w), or the other way round.
-
-        C is 12, the pixels of a frame, and its details.
-        """
+        """(B * t, 12 max(counts), h, w) to (B * t, 12, h, w), or the other way round."""
         device = x.device.type
         groups = x.shape[0] // len(counts)
         with torch.autocast(device, enabled=False):
             if self.down:
-                out = _by_count(self.skip, x, counts, self.channels, 0)
-                features = activate(_by_count(self.first, x, counts, self.channels, 0))
+                out = _by_count(self.skip, x, counts, FOLDED, 0)
+                features = activate(_by_count(self.first, x, counts, FOLDED, 0))
             else:
-                out = _by_count(self.skip, x, counts, 0, self.channels)
+                out = _by_count(self.skip, x, counts, 0, FOLDED)
                 features = activate(self.first[0](x))
         if torch.is_autocast_enabled(device):
             features = features.to(torch.get_autocast_dtype(device))
@@ -167,28 +171,25 @@ class TimeNet(nn.Module):
         out += (
             self.last[0](features)
             if self.down
-            else _by_count(self.last, features, counts, 0, self.channels)
+            else _by_count(self.last, features, counts, 0, FOLDED)
         )
         return out
 
 
-def steadied(frames: Tensor, details: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Frames of a group (B, 3, T, h, w) without the differences that restoring them makes.
+def steadied(frames: Tensor, still: float) -> Tensor:
+    """Frames of a group (B, 3, T, H, W) without the differences that restoring them makes.
 
-    Where nothing moves, restored frames differ by up to a level, and the way to the high size would
-    make more of it, which is seen as flicker. So around each pixel frames become their mean where
-    they lie less than `_STILL` from it (RMS), stay where they lie more than `_MOVING` from it, and
-    are weighed in between; details (B, C, T, h, w) where their frames do. Detail that moves by less
-    than that is worth less than 0.1 dB.
+    Where nothing moves, restored frames differ by some levels, which is seen as flicker. So around
+    each pixel frames become their mean where they lie less than ``still`` levels from it (RMS),
+    stay where they lie more than twice that from it, and are weighed in between.
     """
     mean = frames.mean(dim=2, keepdim=True)
     differences = frames - mean
     energy = differences.square().mean(dim=(1, 2)).unsqueeze(1)
     energy = F.avg_pool2d(energy, _AROUND, 1, _AROUND // 2, count_include_pad=False)
-    kept = ((energy - _STILL**2) / (_MOVING**2 - _STILL**2)).clamp(0.0, 1.0)
-    if details is not None:
-        details = torch.lerp(details.mean(dim=2, keepdim=True), details, kept.unsqueeze(2))
-    return mean + differences * kept.unsqueeze(2), details
+    least = (still / 255.0) ** 2
+    kept = ((energy - least) / (3.0 * least)).clamp(0.0, 1.0)
+    return mean + differences * kept.unsqueeze(2)
 
 
 def blended(frames: Tensor, carried: Sequence[int], count: int) -> Tensor:
