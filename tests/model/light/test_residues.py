@@ -160,6 +160,25 @@ def test_nothing_is_mixed_across_a_cut() -> None:
     assert torch.equal(back[:, :, 3], back[:, :, 2])
 
 
+def test_what_is_added_tells_which_side_of_a_cut_a_frame_is_on() -> None:
+    torch.manual_seed(5)
+    before, after = torch.rand(2, 3, 2, 16, 16), torch.rand(2, 3, 2, 16, 16)
+    cut = torch.tensor([[True, True], [True, False]]).view(2, 1, 2, 1, 1)
+    sides = residues._Sides(before, before, before, (0.5, 0.5), after, cut)
+    more = torch.zeros_like(before)
+    more[:, :, 1] = 0.5 * (after - before)[:, :, 1]
+    assert sides.behind_cut(more).flatten().tolist() == [False, True, False, False]
+    assert not sides.behind_cut(torch.zeros_like(more)).any()
+
+
+def test_a_rough_frame_takes_detail_from_the_next_one() -> None:
+    x = drifting(2, 2.0)
+    rough = F.avg_pool2d(x[0].transpose(0, 1), 5, 1, 2, count_include_pad=False)
+    rough = rough.transpose(0, 1)[None, :, :1] + 0.03
+    made = residues._sharpened(rough, x[:, :, 1:])
+    assert psnr(made, x[:, :, :1]) > psnr(rough, x[:, :, :1]) + 3.0
+
+
 def test_a_low_rate_frame_alone_is_repeated() -> None:
     x, layout = drifting(3, 1.0), Layout.of(3, 1)
     with torch.inference_mode():
