@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CvrsModel", "Size", "clamped", "round_to_8bit", "round_to_bits"]
+__all__ = ["CvrsModel", "Size", "clamped", "round_to_8bit", "round_to_bits", "size_of"]
 
 Size = tuple[int, int, int]
 """(frames, height, width) of a group."""
@@ -140,13 +140,13 @@ class CvrsModel(nn.Module, abc.ABC):
             latent = self.downsample(high, size).to(high.dtype)
         if self.clamp_latent:
             latent = clamped(latent, high)
-        if self.uses_imsm(_size(high), size):
+        if self.uses_imsm(size_of(high), size):
             latent = self.embed(latent)
         return clamped(latent, high)
 
     def decode(self, low: Tensor, size: Size) -> Tensor:
         """Low-rate frames to restored frames of ``size``; in 0..1 where ``clamp_output`` is set."""
-        hidden = self.uses_imsm(size, _size(low))
+        hidden = self.uses_imsm(size, size_of(low))
         latent = clamped(self.extract(low) if hidden else low, low)
         with self._reduced_precision(low):
             high = self.upsample(latent, size).to(low.dtype)
@@ -172,7 +172,8 @@ class CvrsModel(nn.Module, abc.ABC):
         return torch.autocast(x.device.type, self.convolution_dtype)
 
 
-def _size(x: Tensor) -> Size:
+def size_of(x: Tensor) -> Size:
+    """The size of a group (batch, 3, frames, height, width)."""
     return x.shape[2], x.shape[3], x.shape[4]
 
 

@@ -72,18 +72,24 @@ def test_gradients_pass_from_low_rate_frames_to_residues_alone() -> None:
     assert plain.grad is None
 
 
-@pytest.mark.parametrize("factor", residues.FACTORS)
-@pytest.mark.parametrize("low", [4, 2, 3, 1])
-def test_details_go_into_residues_and_come_back(factor: int, low: int) -> None:
-    """Where networks begin, much more comes back than by enlarging alone."""
-    torch.manual_seed(2)
-    layout = Layout.of(4, low)
+def bare(factor: int, between: bool = True) -> Rescaler:
+    """Nothing is learned: networks as they begin, and frames between by motion alone."""
+    torch.manual_seed(3)
     net = Net(8, "")
-    model = Rescaler(factor, Shape(net, net, None if low == 4 else net, 9)).eval()
+    model = Rescaler(factor, Shape(net, net, net if between else None, 9)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".last." in name:
                 parameter.zero_()
+    return model
+
+
+@pytest.mark.parametrize("factor", residues.FACTORS)
+@pytest.mark.parametrize("low", [4, 2, 3, 1])
+def test_details_go_into_residues_and_come_back(factor: int, low: int) -> None:
+    """Where networks begin, much more comes back than by enlarging alone."""
+    layout = Layout.of(4, low)
+    model = bare(factor, between=low < 4)
     side = 16 * factor
     rise = torch.linspace(-1.0, 1.0, factor) * 3.0 / 255.0  # within each low-rate pixel
     x = (0.5 + rise.repeat(16)).expand(1, 3, 4, side, side).contiguous()
@@ -91,22 +97,10 @@ def test_details_go_into_residues_and_come_back(factor: int, low: int) -> None:
         sent = round_to_bits(model(x, (16, 16), layout), 8)
         back = model.inverse(sent, (side, side), layout)
         coarse, _ = residues.reveal(sent, 9)
-        bare = model.inverse(coarse, (side, side), layout)
+        without = model.inverse(coarse, (side, side), layout)
     assert sent.shape == (1, 3, len(layout.counts), 16, 16)
     assert back.shape == x.shape
-    assert (back - x).square().mean() < 0.5 * (bare - x).square().mean()
-
-
-def bare(factor: int) -> Rescaler:
-    """Nothing is learned: frames between are made by motion alone."""
-    torch.manual_seed(3)
-    net = Net(8, "")
-    model = Rescaler(factor, Shape(net, net, net, 9)).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if ".last." in name:
-                parameter.zero_()
-    return model
+    assert (back - x).square().mean() < 0.5 * (without - x).square().mean()
 
 
 def drifting(frames: int, pixels: float) -> torch.Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vs_cvrs.model.base import Size
+from vs_cvrs.model.base import Size, size_of
 from vs_cvrs.model.light.base import ImsmModel
 from vs_cvrs.model.light.blocks import Shape
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
@@ -204,7 +204,7 @@ class LiteAnyModel(ImsmModel):
         return super().decode(low, size)
 
     def limits(self, low: Tensor, size: Size) -> tuple[Tensor, Tensor]:
-        rescaler = self._rescaler(size, _size(low))
+        rescaler = self._rescaler(size, size_of(low))
         return super().limits(low, size) if rescaler is None else limits(low, rescaler.modulus)
 
     def downsample(self, high: Tensor, size: Size) -> Tensor:
@@ -212,7 +212,7 @@ class LiteAnyModel(ImsmModel):
         t = high.shape[2]
         _check_frames(t, size[0])
         layout = Layout.of(t, size[0])
-        rescaler = self._rescaler(_size(high), size)
+        rescaler = self._rescaler(size_of(high), size)
         if rescaler is not None:
             return rescaler.forward(high, size[1:], layout)
         high = _padded(high, size)
@@ -234,7 +234,7 @@ class LiteAnyModel(ImsmModel):
         b, _, t = latent.shape[:3]
         _check_frames(size[0], t)
         layout = Layout.of(size[0], t)
-        rescaler = self._rescaler(size, _size(latent))
+        rescaler = self._rescaler(size, size_of(latent))
         if rescaler is not None:
             frames = rescaler.inverse(latent, size[1:], layout)
             if t < size[0]:
@@ -261,10 +261,6 @@ class LiteAnyModel(ImsmModel):
         if high[0] == low[0]:
             return self.alone_half if half else self.alone_quarter
         return self.shared_half if half else self.shared_quarter
-
-
-def _size(frames: Tensor) -> Size:
-    return frames.shape[2], frames.shape[3], frames.shape[4]
 
 
 def _filled_up(frames: Tensor, layout: Layout, count: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from vs_cvrs.model.light.constants import constant
 
-__all__ = ["FINEST", "bilateral_motion", "moved", "of_two_scenes", "ways"]
+__all__ = ["FINEST", "bilateral_motion", "dense_motion", "moved", "of_two_scenes", "ways"]
 
 FINEST = 4
 """Motion is found for blocks of this many pixels squared."""
@@ -69,6 +69,12 @@ def bilateral_motion(before: Tensor, after: Tensor, places: Tensor | None = None
             for step in _STEPS:
                 motion = _searched(first, second, motion, step, ways(places))
         return motion * FINEST
+
+
+def dense_motion(before: Tensor, after: Tensor, places: Tensor | None = None) -> Tensor:
+    """`bilateral_motion` for every pixel: (N, 2, H, W)."""
+    motion = bilateral_motion(before, after, places)
+    return F.interpolate(motion, before.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def ways(places: Tensor | None) -> tuple[Tensor | float, Tensor | float]:

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from vs_cvrs.model.light.blocks import Shape, Trunk
 from vs_cvrs.model.light.constants import constant
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
-from vs_cvrs.model.light.motion import bilateral_motion, moved, of_two_scenes, ways
+from vs_cvrs.model.light.motion import dense_motion, moved, of_two_scenes, ways
 from vs_cvrs.model.light.resampling import filled, resampled, restored
 from vs_cvrs.model.light.time_net import MAX_SLOTS, Layout
 from vs_cvrs.model.strips import in_strips
@@ -273,13 +273,12 @@ class Rescaler(nn.Module):
             nowhere = torch.zeros_like(here[:, :1, :, :1, :1], dtype=torch.bool)
             return _Sides(still, still, still, (_ALONE,) * n, still, nowhere)
         first, second, places = around
-        b, size = here.shape[0], here.shape[-2:]
+        b = here.shape[0]
         before, after, here = (
             as_frames(x.expand(-1, -1, n, -1, -1)) for x in (shown[first], shown[second], here)
         )
         at = _numbers(places, here).repeat(b)
-        motion = bilateral_motion(before.detach(), after.detach(), at)
-        motion = F.interpolate(motion, size, mode="bilinear", align_corners=False)
+        motion = dense_motion(before, after, at)
         back, on = ways(at)
         earlier, later = moved(before, -back * motion), moved(after, on * motion)
         with torch.no_grad():
@@ -348,10 +347,9 @@ def _numbers(values: tuple[float, ...], like: Tensor) -> Tensor:
 
 def _sharpened(rough: Tensor, after: Tensor) -> Tensor:
     """Rough frames (B, 3, n, H, W), and another of their scene, moved to where things are there."""
-    b, size = rough.shape[0], rough.shape[-2:]
+    b = rough.shape[0]
     rough, after = as_frames(rough), as_frames(after)
-    motion = bilateral_motion(rough.detach(), after.detach(), torch.zeros_like(rough[:, 0, 0, 0]))
-    motion = F.interpolate(motion, size, mode="bilinear", align_corners=False)
+    motion = dense_motion(rough, after, torch.zeros_like(rough[:, 0, 0, 0]))
     return as_clip(torch.lerp(rough, moved(after, 2.0 * motion), _SHARPER), b)
 
 

@@ -26,7 +26,7 @@ from vs_cvrs.model.light.blocks import Trunk
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.motion import FINEST, bilateral_motion, moved, of_two_scenes
+from vs_cvrs.model.light.motion import FINEST, dense_motion, moved, of_two_scenes
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
@@ -199,9 +199,7 @@ class RobustModel(HalfRateModel):
         """What is before and after the first frames between, and motion, (B * count, ...)."""
         after = torch.cat((shown[:, :, 1:], shown[:, :, -1:]), dim=2)
         before, after = (as_frames(side[:, :, :count]) for side in (shown, after))
-        motion = bilateral_motion(before, after)
-        wanted = before.shape[-2:]
-        return before, after, F.interpolate(motion, wanted, mode="bilinear", align_corners=False)
+        return before, after, dense_motion(before, after)
 
     def _interpolated(self, low: Tensor, count: int, across_cuts: bool = True) -> Tensor:
         """The first frames half-way to the next, (B, 3, count, h, w); behind the last, itself."""

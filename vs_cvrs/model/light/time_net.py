@@ -27,7 +27,7 @@ FOLDED = 12
 
 _LAST_GAIN = 0.1
 
-_AROUND = 7  # low-rate pixels
+_AROUND = 7  # pixels
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,6 @@ class Layout:
             span = end - begin
             count = min(span, MAX_SLOTS)
             owned.append([begin + k * span // count for k in range(count)])
-        return cls._of_owned(owned)
-
-    @classmethod
-    def _of_owned(cls, owned: Sequence[Sequence[int]]) -> Self:
-        """From the high-rate frames that each low-rate frame carries."""
         counts = tuple(len(frames) for frames in owned)
         most = max(counts)
         first = [0, *itertools.accumulate(counts)]
