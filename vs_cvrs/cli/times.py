@@ -6,6 +6,7 @@ those of all frames that were sent: "timestamp format v2" of MKVToolNix, a line 
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -107,9 +108,31 @@ def retiming(times: Times, rate: Fraction) -> str:
     ticks = [round(float(time) * _TICKS) for time in times - times[0]]
     step = round(_TICKS / rate)
     table = f"if(lt(ld(0),0),ld(0)*{step},{_look_up(ticks, 0)})"
-    to_ticks = f"setts=time_base=1/{_TICKS}:pts=PTS:dts=DTS"
+    to_ticks = _to_ticks("" if _rescales() else "*TB/TB_OUT")
     looked_up = (f"{of}='st(0,round({of.upper()}*TB*{rate}));{table}'" for of in ("pts", "dts"))
     return f"{to_ticks},setts={':'.join(looked_up)}"
+
+
+def _to_ticks(factor: str) -> str:
+    """A bitstream filter that counts time in ticks; what it says of packets is ``factor`` off."""
+    said = ":".join(f"{of}={of.upper()}{factor}" for of in ("pts", "dts", "duration"))
+    return f"setts=time_base=1/{_TICKS}:{said}"
+
+
+@functools.lru_cache
+def _rescales() -> bool:
+    """Whether setts expects times of the old time base where it sets a new one: releases differ.
+
+    ffmpeg 9 takes what an expression gives to the new time base, 7.0 takes it as it is.
+
+    Raises:
+        FileNotFoundError: there is no ffmpeg.
+    """
+    picture = ["-f", "lavfi", "-i", "color=s=16x16:r=25:d=0.08", "-c:v", "rawvideo"]
+    words = ["-v", "error", "-nostdin", *picture, "-bsf:v", _to_ticks(""), "-f", "framecrc", "-"]
+    said = subprocess.run([find_ffmpeg(), *words], capture_output=True, text=True, check=False)
+    lines = [line for line in said.stdout.splitlines() if not line.startswith("#")]
+    return bool(lines) and lines[-1].split(",")[2].strip() == str(_TICKS // 25)
 
 
 def _look_up(ticks: Sequence[int], first: int) -> str:
