@@ -83,7 +83,7 @@ class BetweenModel(NearestModel):
     def upsample(self, latent: Tensor, size: Size) -> Tensor:
         # The first frame of a group falls on its first low-rate frame: Timeline.high_begin.
         lows = latent.shape[2]
-        at = torch.arange(size[0]) * lows / size[0]
+        at = torch.arange(size[0], device=latent.device) * lows / size[0]
         before = at.floor().long()
         after = (before + 1).clamp(max=lows - 1)
         share = (at - before).view(1, 1, -1, 1, 1)

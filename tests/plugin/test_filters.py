@@ -356,8 +356,8 @@ def test_a_failing_frame_leaves_the_filter_usable(
     up: Callable[..., Any],
     before_stage: SetHook,
 ) -> None:
-    low = down(clip_of(pictures(16)), fps=15, gop=2)
-    high = up(low)
+    low = down(clip_of(pictures(16)), fps=15, gop=2, device="cpu")
+    high = up(low, device="cpu")
     for clip, name, stage in ((low, "Downsample", "embed"), (high, "Upsample", "extract")):
 
         def fail(at: str, stage: str = stage) -> None:
@@ -570,7 +570,7 @@ def test_groups_larger_than_memory_are_refused(
     monkeypatch.setattr("vs_cvrs.plugin.limits.free_memory", lambda: 1 << 20)
     for name, argument in (("Downsample", "gop"), ("Upsample", "factor_num")):
         function = getattr(core.cvrs, name)
-        arguments = {"factor_num": 2, "model": str(nearest_model)}
+        arguments = {"factor_num": 2, "model": str(nearest_model), "device": "cpu"}
         function(rgb(length=80), **arguments)
         message = f"^{name}: a group of frames takes about .* 0.000977 GiB of memory are free: use"
         with pytest.raises(vs.Error, match=message):

@@ -39,13 +39,13 @@ def robust_model(save_model: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def down(robust_model: Path) -> Callable[..., Any]:
-    options = {"model": str(robust_model), "precision": "fp32"}
+    options = {"model": str(robust_model), "precision": "fp32", "device": "cpu"}
     return lambda clip, **kw: core.cvrs.Downsample(clip, factor_num=2, **options, **kw)
 
 
 @pytest.fixture
 def up(robust_model: Path) -> Callable[..., Any]:
-    options = {"model": str(robust_model), "precision": "fp32"}
+    options = {"model": str(robust_model), "precision": "fp32", "device": "cpu"}
     return lambda clip, **kw: core.cvrs.Upsample(clip, **options, **kw)
 
 

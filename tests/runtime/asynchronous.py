@@ -44,7 +44,7 @@ class FakeDevice:
             Stream=lambda non_blocking: Stream(self, non_blocking),
             Event=lambda block, disable_timing: Event(self),
         )
-        pool = types.SimpleNamespace(free_all_blocks=lambda: self.say("free_all_blocks"))
+        pool = types.SimpleNamespace(free_all_blocks=self.free_all_blocks)
         return types.SimpleNamespace(
             cuda=cuda,
             empty=self.empty,
@@ -60,6 +60,9 @@ class FakeDevice:
             if self.fail(what):
                 raise MemoryError(f"failed: {what}")
             self.log.append(what)
+
+    def free_all_blocks(self, stream: Stream | None = None) -> None:
+        self.say("free_all_blocks" + ("" if stream is None else f" of stream {stream.number}"))
 
     def empty_pinned(self, size: int, dtype: Any) -> np.ndarray[Any, Any]:
         memory = np.full(size, POISON, dtype)

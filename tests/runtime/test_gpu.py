@@ -31,8 +31,9 @@ WIDTH, HEIGHT = 128, 96
 # Model, high-rate and low-rate frames of a group, space factor.
 CASES = {
     "lite": ("lite", 8, 4, 1),
-    "lite-any, time 2x, space 2x": ("lite-any", 8, 4, 2),
-    "lite-any, space 2x": ("lite-any", 4, 4, 2),
+    # Of four frames of 8 bits a group would be as large as one frame of floats.
+    "lite-any, time 2x, space 2x": ("lite-any", 6, 3, 2),
+    "lite-any, space 2x": ("lite-any", 3, 3, 2),
     "lite-any, time 5/4x": ("lite-any", 5, 4, 1),
     "robust": ("robust", 8, 4, 1),
 }

@@ -154,6 +154,16 @@ def test_an_error_of_the_model_waits_for_what_was_begun(
     assert fake.violations == []
 
 
+def test_a_session_leaves_nothing_in_the_memory_pool(fake: FakeDevice, nearest_model: Path) -> None:
+    session = Session(nearest_model, torch.device("cpu"), "fp32", None)
+    encode(session)
+    assert not any(line.startswith("free_all_blocks") for line in fake.log)
+    del session
+    gc.collect()
+    assert fake.log[-1] == "free_all_blocks of stream 0"
+    assert fake.violations == []
+
+
 def test_the_stand_in_sees_memory_that_is_freed_too_early(fake: FakeDevice) -> None:
     transfer = CudaTransfer(torch.device("cuda", 0))
     target = transfer.allocate(4)

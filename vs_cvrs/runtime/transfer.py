@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import weakref
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -125,6 +126,10 @@ class CudaTransfer:
         with self._cupy_device:
             self._to_device = self._cupy.cuda.Stream(non_blocking=True)
             self._to_host = self._cupy.cuda.Stream(non_blocking=True)
+        # CuPy's pool keeps for a stream what that has freed, also when there is no such stream.
+        pool = self._cupy.get_default_memory_pool()
+        end = weakref.finalize(self, _leave_pool, self._cupy_device, pool, self._to_device)
+        end.atexit = False
 
     def allocate(self, size: int) -> npt.NDArray[np.uint8]:
         with self._cupy_device:
@@ -155,6 +160,11 @@ class CudaTransfer:
         with self._cupy_device:
             self._cupy.get_default_memory_pool().free_all_blocks()
         torch.cuda.empty_cache()
+
+
+def _leave_pool(device: Any, pool: Any, stream: Any) -> None:
+    with device:
+        pool.free_all_blocks(stream=stream)
 
 
 def open_transfer(device: torch.device) -> Transfer:
