@@ -252,13 +252,15 @@ def _as_memory_allows() -> Iterator[None]:
 
 def measure(
     names: Sequence[str], device: torch.device, places: Sequence[tuple[int, int]], runs: int
-) -> list[Row]:
+) -> Iterator[Row]:
     """Measure bundled models in all variants; several groups at once at the first size only.
+
+    Yields:
+        rows as they are measured: a GPU may be lent for minutes.
 
     Raises:
         EvaluationError: a session cannot use the device.
     """
-    rows = []
     for name in names:
         path = zoo.resolve(name, Fraction(2), Fraction(1))
         try:
@@ -268,19 +270,20 @@ def measure(
         model = scoring.load_model(name, Fraction(2), Fraction(1), device)
         for width, height in places:
             # Sessions first: whatever is slow once in a process is not a variant's then.
-            rows.append(row := Row(name, SESSION, width, height))
+            row = Row(name, SESSION, width, height)
             with _as_memory_allows():
                 measure_session(session, row, runs)
+            yield row
             for variant in VARIANTS:
                 if variant.for_cuda and device.type != "cuda":
                     continue
                 if variant.groups > 1 and (width, height) != places[0]:
                     continue
-                rows.append(row := Row(name, variant.label, width, height))
+                row = Row(name, variant.label, width, height)
                 limit = bounded_memory(default_memory(device) << 20)
                 with _as_memory_allows(), torch.inference_mode(), limit:
                     measure_variant(variant, model, row, device, runs)
-    return rows
+                yield row
 
 
 def variant_table(name: str, rows: Sequence[Row]) -> Table:
@@ -311,7 +314,10 @@ def main(
         if place.type == "cuda":
             torch.cuda.set_device(place.index or 0)
         begin = time.monotonic()
-        rows = measure(names, place, places, 2 if quick else 20)
+        rows = []
+        for row in measure(names, place, places, 2 if quick else 20):
+            rows.append(row)
+            typer.echo(f"{row.model}, {row.width}x{row.height}, {row.variant}: {row.shown}")
         title = describe_run(place)
         typer.echo(title)
         for name in names:
