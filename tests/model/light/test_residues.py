@@ -158,7 +158,8 @@ def test_what_is_added_tells_which_side_of_a_cut_a_frame_is_on() -> None:
     torch.manual_seed(5)
     before, after = torch.rand(2, 3, 2, 16, 16), torch.rand(2, 3, 2, 16, 16)
     cut = torch.tensor([[True, True], [True, False]]).view(2, 1, 2, 1, 1)
-    sides = residues._Sides(before, before, before, (0.5, 0.5), after, cut)
+    rest = torch.zeros(2, 2, *before.shape[-2:])
+    sides = residues._Sides(before, before, before, (0.5, 0.5), before, after, rest, rest, cut)
     more = torch.zeros_like(before)
     more[:, :, 1] = 0.5 * (after - before)[:, :, 1]
     assert sides.behind_cut(more).flatten().tolist() == [False, True, False, False]

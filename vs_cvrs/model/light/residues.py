@@ -53,6 +53,12 @@ was 0.04 at most, and 0.9 at least where it was of the next one (three sequences
 _SHARPER = 0.6
 """How much a frame behind a cut is taken from the next one."""
 
+_BENT = 2
+"""Motion is bent alike in blocks of this many pixels squared, with slopes between them."""
+
+_BENDS = 4
+"""x and y, of the earlier and of the later side."""
+
 _ALONE = 1.5
 """The place of frames that one low-rate frame alone tells of."""
 
@@ -124,9 +130,13 @@ class Rescaler(nn.Module):
         self.between: Trunk | None = None
         if shape.between is not None:
             # What the low-rate frame says, when and of how many; the mix of both sides, and how far
-            # each lies from it. Out: what is to be added, and whom to believe.
-            inputs, outputs = _TOLD + 2 + 3 * frame, frame + factor**2
+            # each lies from it. Out: what is to be added, and which side to believe.
+            # And how motion must be bent, for both sides.
+            self._parts = [frame, factor**2, _BENDS * (factor // _BENT) ** 2]
+            inputs, outputs = _TOLD + 2 + 3 * frame, sum(self._parts)
             self.between = Trunk(inputs, outputs, *shape.between, fold=1)
+            with torch.no_grad():
+                self.between.last.weight[-self._parts[-1] :] = 0.0
         with torch.no_grad():
             self._begin(_TOLD + min(hidden, 1))
 
@@ -254,13 +264,17 @@ class Rescaler(nn.Module):
             )
         made = _through(self.between, x).float()
         with torch.autocast(here.shown.device.type, enabled=False):
-            more = unfold(made[:, : _COLOURS * f**2], b, 1, f) / _DIFFERENCE
-            share = unfold(made[:, _COLOURS * f**2 :], b, 1, f)
+            more, share, bend = torch.split(made, self._parts, dim=1)
+            more = unfold(more, b, 1, f) / _DIFFERENCE
+            share = unfold(share, b, 1, f)
             share = torch.sigmoid(share + torch.logit(_mixed_at(places)).view(-1, 1, 1))
-            made = torch.lerp(sides.earlier, sides.later, share) + more
+            bend = as_frames(unfold(bend, b, 1, f // _BENT))
+            bend = F.interpolate(bend, scale_factor=_BENT, mode="bilinear", align_corners=False)
+            made = torch.lerp(*sides.bent(bend), share) + more
             behind = sides.behind_cut(more)
-            # A GPU would have to be waited for.
-            if behind.device.type == "cpu" and not bool(behind.any()):
+            # A GPU would have to be waited for; in training it is, for the losses.
+            known = behind.device.type == "cpu" or torch.is_grad_enabled()
+            if known and not bool(behind.any()):
                 return made
             return torch.where(behind, _sharpened(made, sides.after), made)
 
@@ -270,8 +284,9 @@ class Rescaler(nn.Module):
         around = layout.around(low)
         if around is None:
             still = here.expand(-1, -1, n, -1, -1)
-            nowhere = torch.zeros_like(here[:, :1, :, :1, :1], dtype=torch.bool)
-            return _Sides(still, still, still, (_ALONE,) * n, still, nowhere)
+            nothing = torch.ones_like(here[:, :1, :, :1, :1], dtype=torch.bool)
+            rest = as_frames(torch.zeros_like(still[:, :2]))
+            return _Sides(still, still, still, (_ALONE,) * n, still, still, rest, rest, nothing)
         first, second, places = around
         b = here.shape[0]
         before, after, here = (
@@ -280,18 +295,19 @@ class Rescaler(nn.Module):
         at = _numbers(places, here).repeat(b)
         motion = dense_motion(before, after, at)
         back, on = ways(at)
-        earlier, later = moved(before, -back * motion), moved(after, on * motion)
+        back, on = -back * motion, on * motion
+        earlier, later = moved(before, back, sharp=True), moved(after, on, sharp=True)
         with torch.no_grad():
             cut = of_two_scenes(before, after, earlier, later)[:, None, None, None]
-        if places[-1] > 1.0:
-            earlier, after = here, here
+        if places[-1] > 1.0:  # the one shown is the one after: what is earlier stands still
+            earlier, before, back = here, here, torch.zeros_like(back)
         # Before a cut, what is shown is repeated.
         earlier, later = torch.where(cut, here, earlier), torch.where(cut, here, later)
         mixed = torch.lerp(earlier, later, _mixed_at(at).view(-1, 1, 1, 1))
-        earlier, later, mixed, after, cut = (
-            as_clip(x, b) for x in (earlier, later, mixed, after, cut)
+        earlier, later, mixed, before, after, cut = (
+            as_clip(x, b) for x in (earlier, later, mixed, before, after, cut)
         )
-        return _Sides(earlier, later, mixed, places, after, cut)
+        return _Sides(earlier, later, mixed, places, before, after, back, on, cut)
 
     def _folded(self, difference: Tensor) -> Tensor:
         return fold(difference, 1, self.factor) * _DIFFERENCE
@@ -319,16 +335,39 @@ class _Sides(NamedTuple):
         later: the one after, likewise; before a cut the one before.
         mixed: their mix.
         places: where they are, see `Layout.around`.
-        after: the frame after as it is.
-        cut: whether that is of another scene, (B, 1, n, 1, 1).
+        before, after: the frames before and after as they are.
+        back, on: from where each was moved, (B * n, 2, H, W) in pixels.
+        cut: whether the one after is of another scene, or there is none, (B, 1, n, 1, 1).
     """
 
     earlier: Tensor
     later: Tensor
     mixed: Tensor
     places: tuple[float, ...]
+    before: Tensor
     after: Tensor
+    back: Tensor
+    on: Tensor
     cut: Tensor
+
+    def bent(self, bend: Tensor) -> tuple[Tensor, Tensor]:
+        """Both sides, moved otherwise; before a cut as they are.
+
+        Args:
+            bend: by what, (B * n, 4, H, W): x and y of the earlier one and of the later one.
+        """
+        b = self.before.shape[0]
+        earlier, later = (
+            as_clip(moved(as_frames(frames), way + change, sharp=True), b)
+            for frames, way, change in (
+                (self.before, self.back, bend[:, :2]),
+                (self.after, self.on, bend[:, 2:]),
+            )
+        )
+        return (
+            torch.where(self.cut, self.earlier, earlier),
+            torch.where(self.cut, self.later, later),
+        )
 
     def behind_cut(self, more: Tensor) -> Tensor:
         """Which frames are of the later scene: what is to be added leads to that, (B, 1, n, 1, 1).
@@ -350,7 +389,7 @@ def _sharpened(rough: Tensor, after: Tensor) -> Tensor:
     b = rough.shape[0]
     rough, after = as_frames(rough), as_frames(after)
     motion = dense_motion(rough, after, torch.zeros_like(rough[:, 0, 0, 0]))
-    return as_clip(torch.lerp(rough, moved(after, 2.0 * motion), _SHARPER), b)
+    return as_clip(torch.lerp(rough, moved(after, 2.0 * motion, sharp=True), _SHARPER), b)
 
 
 def _mixed_at(places: Tensor) -> Tensor:
