@@ -166,6 +166,30 @@ def test_what_is_added_tells_which_side_of_a_cut_a_frame_is_on() -> None:
     assert not sides.behind_cut(torch.zeros_like(more)).any()
 
 
+def test_bent_motion_takes_each_side_from_elsewhere() -> None:
+    x = drifting(3, 2.0)
+    before, middle, after = (x[:, :, n : n + 1].expand(2, -1, -1, -1, -1) for n in range(3))
+    cut = torch.tensor([False, True]).view(2, 1, 1, 1, 1)
+    rest = torch.zeros(2, 2, 64, 96)
+    sides = residues._Sides(before, after, middle, (0.5,), before, after, rest, rest, cut)
+    bend = torch.zeros(2, 4, 64, 96)
+    bend[:, 0], bend[:, 2] = -2.0, 2.0  # what moves right by two pixels stood to the left before
+    for made, side in zip(sides.bent(bend), (before, after), strict=True):
+        assert psnr(made[:1], middle[:1]) > psnr(side[:1], middle[:1]) + 15.0
+        assert torch.equal(made[1], side[1])
+
+
+def test_a_network_begins_without_bends() -> None:
+    torch.manual_seed(6)
+    model = Rescaler(4, Shape(Net(8, ""), Net(8, ""), Net(8, "h"), 9))
+    assert model.between is not None
+    bends = 4 * 2 * 2
+    assert model.between.last.out_channels == 3 * 16 + 16 + bends
+    assert not model.between.last.weight[-bends:].any()
+    assert model.between.last.weight[:-bends].any()
+    assert not model.between.skip.weight[-bends:].any()
+
+
 def test_a_rough_frame_takes_detail_from_the_next_one() -> None:
     x = drifting(2, 2.0)
     rough = F.avg_pool2d(x[0].transpose(0, 1), 5, 1, 2, count_include_pad=False)

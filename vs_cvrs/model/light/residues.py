@@ -113,7 +113,7 @@ class Rescaler(nn.Module):
     made of those shown before and after them, moved to where they belong
     (`vs_cvrs.model.light.motion`), by sender and receiver alike; those at a group's end, of the
     last one as it is and moved on. What that lacks is hidden in the frame before, too, and a
-    network of the receiver's makes of it what must be added.
+    network of the receiver's makes of it what must be added, and how motion must be bent.
 
     Args:
         factor: one of `FACTORS`.
