@@ -114,7 +114,7 @@ def retiming(times: Times, rate: Fraction) -> str:
 
 
 def _to_ticks(factor: str) -> str:
-    """A bitstream filter that counts time in ticks; what it says of packets is ``factor`` off."""
+    """A bitstream filter that counts time in ticks; ``factor``: "" or "*..." for each time."""
     said = ":".join(f"{of}={of.upper()}{factor}" for of in ("pts", "dts", "duration"))
     return f"setts=time_base=1/{_TICKS}:{said}"
 
