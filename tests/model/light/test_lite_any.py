@@ -15,6 +15,7 @@ from vs_cvrs.model.base import round_to_8bit
 from vs_cvrs.model.light import time_net
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
+from vs_cvrs.model.light.residues import Rescalers
 from vs_cvrs.model.light.time_net import Layout
 from vs_cvrs.model.strips import bounded_memory
 from vs_cvrs.timeline import Timeline
@@ -339,12 +340,36 @@ def test_networks_of_frames_left_out_can_begin_as_those_of_frames_alone() -> Non
         for kind, size in (("half", 32), ("quarter", 16)):
             alone, shared = getattr(model, f"alone_{kind}"), getattr(model, f"shared_{kind}")
             shared.modulus = alone.modulus
+            groups = Rescalers(alone, shared)
             each, all_of_them = Layout.of(4, 4), Layout.of(4, 2)
-            low = shared(x, (size, size), all_of_them)
-            assert torch.allclose(low, alone(x, (size, size), each)[:, :, ::2], atol=1e-5)
-            back = shared.inverse(low, (64, 64), all_of_them)[:, :, ::2]
-            wanted = alone.inverse(low, (64, 64), Layout.of(2, 2))
+            low = groups.down(x, (size, size), all_of_them)
+            assert torch.allclose(low, groups.down(x, (size, size), each)[:, :, ::2], atol=1e-5)
+            back = groups.up(low, (64, 64), all_of_them)[:, :, ::2]
+            wanted = groups.up(low, (64, 64), Layout.of(2, 2))
             assert torch.allclose(back, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("low_size", [(32, 32), (16, 16)])
+def test_a_low_rate_frame_of_one_frame_is_as_in_a_group_that_keeps_its_frames(
+    low_size: tuple[int, int],
+) -> None:
+    model = small_model()
+    x = smooth((5, 64, 64))
+    assert Layout.of(5, 4).counts == (1, 1, 2, 1)
+    with torch.inference_mode():
+        low = model.encode(x, (4, *low_size))
+        for j, shown in ((0, 0), (1, 1), (3, 4)):
+            frame = x[:, :, shown : shown + 1]
+            assert torch.equal(low[:, :, j : j + 1], model.encode(frame, (1, *low_size)))
+        sent = round_to_8bit(low)
+        restored = model.upsample(sent, (5, 64, 64))
+        apart = model.upsample(sent[:, :, :1], (1, 64, 64))
+        # Where frames of a group are nearly alike, they are brought closer.
+        assert (restored[:, :, :1] - apart).abs().max() < 4 / 255
+        limits = model.limits(sent, (5, 64, 64))
+    widths = 255.0 * (limits[1] - limits[0]).amax(dim=(0, 1, 3, 4))
+    alone, shared = (5, 9) if low_size == (32, 32) else (7, 9)
+    assert (widths + 1.0).tolist() == pytest.approx([alone, alone, shared, alone], abs=1e-3)
 
 
 def test_networks_of_other_widths_cannot() -> None:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from vs_cvrs.model.base import round_to_bits
 from vs_cvrs.model.light import residues
 from vs_cvrs.model.light.blocks import Net, Shape
-from vs_cvrs.model.light.residues import Rescaler
+from vs_cvrs.model.light.residues import Rescaler, Rescalers
 from vs_cvrs.model.light.time_net import Layout
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -53,7 +53,7 @@ def test_a_sample_whose_own_residue_is_sent_stays_as_it_is() -> None:
 
 def test_within_its_limits_a_sample_keeps_its_coarse_level() -> None:
     low = torch.arange(256).reshape(1, 1, 1, 16, 16) / 255.0
-    lowest, highest = residues.limits(low, 7)
+    lowest, highest = residues.bounds(low, 7)
     coarse, _ = residues.reveal(low, 7)
     for end in (lowest, highest):
         assert torch.equal(residues.reveal(end, 7)[0], coarse)
@@ -72,16 +72,17 @@ def test_gradients_pass_from_low_rate_frames_to_residues_alone() -> None:
     assert plain.grad is None
 
 
-def bare(factor: int, between: bool = True) -> Rescaler:
+def bare(factor: int) -> Rescalers:
     """Nothing is learned: networks as they begin, and frames between by motion alone."""
     torch.manual_seed(3)
     net = Net(8, "")
-    model = Rescaler(factor, Shape(net, net, net if between else None, 9)).eval()
+    made = [Rescaler(factor, Shape(net, net, between, 9)).eval() for between in (None, net)]
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if ".last." in name:
-                parameter.zero_()
-    return model
+        for model in made:
+            for name, parameter in model.named_parameters():
+                if ".last." in name:
+                    parameter.zero_()
+    return Rescalers(*made)
 
 
 @pytest.mark.parametrize("factor", residues.FACTORS)
@@ -89,15 +90,15 @@ def bare(factor: int, between: bool = True) -> Rescaler:
 def test_details_go_into_residues_and_come_back(factor: int, low: int) -> None:
     """Where networks begin, much more comes back than by enlarging alone."""
     layout = Layout.of(4, low)
-    model = bare(factor, between=low < 4)
+    model = bare(factor)
     side = 16 * factor
     rise = torch.linspace(-1.0, 1.0, factor) * 3.0 / 255.0  # within each low-rate pixel
     x = (0.5 + rise.repeat(16)).expand(1, 3, 4, side, side).contiguous()
     with torch.inference_mode():
-        sent = round_to_bits(model(x, (16, 16), layout), 8)
-        back = model.inverse(sent, (side, side), layout)
+        sent = round_to_bits(model.down(x, (16, 16), layout), 8)
+        back = model.up(sent, (side, side), layout)
         coarse, _ = residues.reveal(sent, 9)
-        without = model.inverse(coarse, (side, side), layout)
+        without = model.up(coarse, (side, side), layout)
     assert sent.shape == (1, 3, len(layout.counts), 16, 16)
     assert back.shape == x.shape
     assert (back - x).square().mean() < 0.5 * (without - x).square().mean()
@@ -129,7 +130,7 @@ def test_frames_that_are_left_out_are_where_motion_takes_them(
     model = bare(factor)
     size = 64 // factor, 96 // factor
     with torch.inference_mode():
-        back = model.inverse(round_to_bits(model(x, size, layout), 8), (64, 96), layout)
+        back = model.up(round_to_bits(model.down(x, size, layout), 8), (64, 96), layout)
     ends = layout.owned(low - 1)[0]
     for index, frame in enumerate(layout.carried):
         shown = max(owned for j in range(low) if (owned := layout.owned(j)[0]) <= frame)
@@ -148,8 +149,8 @@ def test_nothing_is_mixed_across_a_cut() -> None:
     layout = Layout.of(4, 2)
     with torch.inference_mode():
         model = bare(2)
-        low = model(x, (32, 48), layout)
-        back = model.inverse(low, (64, 96), layout)
+        low = model.down(x, (32, 48), layout)
+        back = model.up(low, (64, 96), layout)
     assert torch.equal(back[:, :, 1], back[:, :, 0])
     assert torch.equal(back[:, :, 3], back[:, :, 2])
 
@@ -202,7 +203,7 @@ def test_a_low_rate_frame_alone_is_repeated() -> None:
     x, layout = drifting(3, 1.0), Layout.of(3, 1)
     with torch.inference_mode():
         model = bare(4)
-        back = model.inverse(model(x, (16, 24), layout), (64, 96), layout)
+        back = model.up(model.down(x, (16, 24), layout), (64, 96), layout)
     assert torch.equal(back, back[:, :, :1].expand_as(back))
 
 

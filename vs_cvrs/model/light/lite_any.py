@@ -25,7 +25,7 @@ from vs_cvrs.model.light.blocks import Shape
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.residues import FACTORS, Rescaler, factor_between, limits
+from vs_cvrs.model.light.residues import FACTORS, Rescaler, Rescalers, factor_between
 from vs_cvrs.model.light.time_net import FOLDED, Layout, TimeNet, blended, steadied
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
@@ -49,9 +49,9 @@ class LiteAnyModel(ImsmModel):
     Args:
         width, down_blocks, up_blocks, cells, hidden: of the time networks and the IMSM, as in
             `LiteModel`.
-        alone_half, alone_quarter: networks of groups that lose size and keep their frames, as
-            `Shape` reads them: up to space 2x, and above.
-        shared_half, shared_quarter: of groups that lose both.
+        alone_half, alone_quarter: networks of low-rate frames that lose size and carry the frame
+            they show alone, as `Shape` reads them: up to space 2x, and above.
+        shared_half, shared_quarter: of those that carry more.
         interlace: as in `LiteModel`.
     """
 
@@ -191,7 +191,7 @@ class LiteAnyModel(ImsmModel):
         return all(n <= m < n + SIZE_MULTIPLE for n, m in zip(high, low, strict=True))
 
     def uses_imsm(self, high: Size, low: Size) -> bool:
-        return high[0] > low[0] and self._rescaler(high, low) is None
+        return high[0] > low[0] and self._rescalers(high[1:], low[1:]) is None
 
     def encode(self, high: Tensor, size: Size) -> Tensor:
         if tuple(high.shape[2:]) == size:
@@ -204,17 +204,19 @@ class LiteAnyModel(ImsmModel):
         return super().decode(low, size)
 
     def limits(self, low: Tensor, size: Size) -> tuple[Tensor, Tensor]:
-        rescaler = self._rescaler(size, size_of(low))
-        return super().limits(low, size) if rescaler is None else limits(low, rescaler.modulus)
+        rescalers = self._rescalers(size[1:], size_of(low)[1:])
+        if rescalers is None:
+            return super().limits(low, size)
+        return rescalers.limits(low, Layout.of(size[0], low.shape[2]))
 
     def downsample(self, high: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to the latent (B, 3, t, h, w), t at most T."""
         t = high.shape[2]
         _check_frames(t, size[0])
         layout = Layout.of(t, size[0])
-        rescaler = self._rescaler(size_of(high), size)
-        if rescaler is not None:
-            return rescaler.forward(high, size[1:], layout)
+        rescalers = self._rescalers(size_of(high)[1:], size[1:])
+        if rescalers is not None:
+            return rescalers.down(high, size[1:], layout)
         high = _padded(high, size)
         if t == size[0]:
             return high
@@ -234,11 +236,11 @@ class LiteAnyModel(ImsmModel):
         b, _, t = latent.shape[:3]
         _check_frames(size[0], t)
         layout = Layout.of(size[0], t)
-        rescaler = self._rescaler(size, size_of(latent))
-        if rescaler is not None:
-            frames = rescaler.inverse(latent, size[1:], layout)
+        rescalers = self._rescalers(size[1:], size_of(latent)[1:])
+        if rescalers is not None:
+            frames = rescalers.up(latent, size[1:], layout)
             if t < size[0]:
-                frames = steadied(frames, _STILL[rescaler.factor])
+                frames = steadied(frames, _STILL[rescalers.alone.factor])
             return _filled_up(frames, layout, size[0])
         if t == size[0]:
             return latent[..., : size[1], : size[2]]
@@ -253,14 +255,13 @@ class LiteAnyModel(ImsmModel):
         frames = unfold(each, b, 1, 2)[..., : size[1], : size[2]]
         return _filled_up(frames, layout, size[0])
 
-    def _rescaler(self, high: Size, low: Size) -> Rescaler | None:
-        """What goes between these sizes, if there is anything to do."""
-        if self.pads(high[1:], low[1:]):
+    def _rescalers(self, high: tuple[int, int], low: tuple[int, int]) -> Rescalers | None:
+        """What goes between these heights and widths, if there is anything to do."""
+        if self.pads(high, low):
             return None
-        half = factor_between(high[1:], low[1:]) == FACTORS[0]
-        if high[0] == low[0]:
-            return self.alone_half if half else self.alone_quarter
-        return self.shared_half if half else self.shared_quarter
+        if factor_between(high, low) == FACTORS[0]:
+            return Rescalers(self.alone_half, self.shared_half)
+        return Rescalers(self.alone_quarter, self.shared_quarter)
 
 
 def _filled_up(frames: Tensor, layout: Layout, count: int) -> Tensor:

@@ -30,7 +30,7 @@ from vs_cvrs.model.light.resampling import filled, resampled, restored
 from vs_cvrs.model.light.time_net import MAX_SLOTS, Layout
 from vs_cvrs.model.strips import in_strips
 
-__all__ = ["FACTORS", "Rescaler", "factor_between", "hide", "limits", "reveal"]
+__all__ = ["FACTORS", "Rescaler", "Rescalers", "bounds", "factor_between", "hide", "reveal"]
 
 FACTORS = (2, 4)
 """Frames are resampled to one of these times the low size."""
@@ -99,7 +99,7 @@ def reveal(low: Tensor, modulus: int) -> tuple[Tensor, Tensor]:
     return coarse / _LEVELS, levels - coarse
 
 
-def limits(low: Tensor, modulus: int) -> tuple[Tensor, Tensor]:
+def bounds(low: Tensor, modulus: int) -> tuple[Tensor, Tensor]:
     """The lowest and the highest level that have the same coarse level as each of ``low``."""
     coarse, _ = reveal(low, modulus)
     most = (modulus - 1) / 2 / _LEVELS
@@ -182,69 +182,69 @@ class Rescaler(nn.Module):
             if mine.bias is not None and source.bias is not None:
                 mine.bias.copy_(source.bias)
 
-    def forward(self, high: Tensor, size: tuple[int, int], layout: Layout) -> Tensor:
-        """Low-rate frames of height and width ``size``, (B, 3, t, h, w) in 0..1.
+    def send(
+        self,
+        high: Tensor,
+        size: tuple[int, int],
+        layout: Layout,
+        low: int,
+        shown_frames: Sequence[Tensor],
+    ) -> Tensor:
+        """A low-rate frame of height and width ``size``, (B, 3, 1, h, w) in 0..1.
 
         Args:
-            high: (B, 3, T, H, W) in 0..1.
+            high: the group's frames, (B, 3, T, H, W) in 0..1.
             size: multiples of 4.
-            layout: of the low-rate frames to make.
+            layout: of the group.
+            low: which of its low-rate frames.
+            shown_frames: those that the low-rate frames show, resampled to ``around``.
         """
-        around = self.factor * size[0], self.factor * size[1]
+        shown, *hidden = layout.owned(low)
+        with torch.autocast(high.device.type, enabled=False):
+            plain = resampled(high[:, :, shown : shown + 1], *size).clamp(0.0, 1.0)
+            enlarged = resampled(plain, *self.around(size))
+            parts = [self._told(plain, reveal(plain, self.modulus)[1], high.shape[-2:])]
+            if self.between is not None:
+                parts.append(_all(parts[0], len(hidden) + 1))
+            parts.append(self._folded(shown_frames[low] - enlarged))
+            if hidden:
+                sides = self._sides(shown_frames, layout, low)
+                wanted = [resampled(high[:, :, n : n + 1], *self.around(size)) for n in hidden]
+                errors = self._folded(torch.cat(wanted, dim=2) - sides.mixed)
+                parts.append(errors.reshape(high.shape[0], -1, *size))
+            x = torch.cat(parts, dim=1)
+            x = F.pad(x, (0, 0, 0, 0, 0, self.down.first.in_channels - x.shape[1]))
+        sent = _through(self.down, x).float().unsqueeze(2) / _RESIDUE
+        bound = (self.modulus - 1) / 2 + _BEYOND
+        return hide(plain, bound * torch.tanh(sent / bound), self.modulus)
 
-        def frame(index: int) -> Tensor:
-            return resampled(high[:, :, index : index + 1], *around)
+    def around(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The height and width that frames are brought to before low-rate ones are made."""
+        return self.factor * size[0], self.factor * size[1]
 
-        shown_frames = [frame(layout.owned(low)[0]) for low in range(len(layout.counts))]
-        made = []
-        for low, true in enumerate(shown_frames):
-            shown, *hidden = layout.owned(low)
-            with torch.autocast(high.device.type, enabled=False):
-                plain = resampled(high[:, :, shown : shown + 1], *size).clamp(0.0, 1.0)
-                enlarged = resampled(plain, *around)
-                parts = [self._told(plain, reveal(plain, self.modulus)[1], high.shape[-2:])]
-                if self.between is not None:
-                    parts.append(_all(parts[0], len(hidden) + 1))
-                parts.append(self._folded(true - enlarged))
-                if hidden:
-                    sides = self._sides(shown_frames, layout, low)
-                    wanted = torch.cat([frame(index) for index in hidden], dim=2)
-                    errors = self._folded(wanted - sides.mixed)
-                    parts.append(errors.reshape(high.shape[0], -1, *size))
-                x = torch.cat(parts, dim=1)
-                x = F.pad(x, (0, 0, 0, 0, 0, self.down.first.in_channels - x.shape[1]))
-            sent = _through(self.down, x).float().unsqueeze(2) / _RESIDUE
-            bound = (self.modulus - 1) / 2 + _BEYOND
-            made.append(hide(plain, bound * torch.tanh(sent / bound), self.modulus))
-        return torch.cat(made, dim=2)
-
-    def inverse(self, low: Tensor, size: tuple[int, int], layout: Layout) -> Tensor:
-        """Low-rate frames (B, 3, t, h, w) to those carried, of height and width ``size``.
-
-        Not clamped.
-        """
-        read = [self._read(frame, size) for frame in torch.split(low, 1, dim=2)]
-        shown = [each.shown for each in read]
-        made = []
-        for j, here in enumerate(read):
-            made.append(restored(here.shown, *size))
-            if layout.counts[j] > 1:
-                sides = self._sides(shown, layout, j)
-                made.append(restored(self._between(here, sides), *size))
-        return torch.cat(made, dim=2)
-
-    def _read(self, low: Tensor, size: tuple[int, int]) -> _Read:
-        """What one low-rate frame (B, 3, 1, h, w) says."""
+    def read(self, low: Tensor, size: tuple[int, int]) -> Read:
+        """What a low-rate frame (B, 3, 1, h, w) of frames of height and width ``size`` says."""
         b, _, _, h, w = low.shape
         coarse, residues = reveal(low, self.modulus)
         told = self._told(coarse, residues, size)
         details = _through(self.up, told).float()
         with torch.autocast(low.device.type, enabled=False):
-            enlarged = resampled(coarse, self.factor * h, self.factor * w)
+            enlarged = resampled(coarse, *self.around((h, w)))
             shown = enlarged + unfold(details, b, 1, self.factor) / _DIFFERENCE
-        return _Read(told, enlarged, shown)
+        return Read(told, enlarged, shown)
 
-    def _between(self, here: _Read, sides: _Sides) -> Tensor:
+    def left_out(self, read: Sequence[Read], layout: Layout, low: int) -> Tensor:
+        """The frames that a low-rate frame carries besides the one it shows, (B, 3, n, H, W).
+
+        Args:
+            read: what the group's low-rate frames say.
+            layout: of the group.
+            low: which of them.
+        """
+        sides = self._sides([each.shown for each in read], layout, low)
+        return self._between(read[low], sides)
+
+    def _between(self, here: Read, sides: _Sides) -> Tensor:
         """Frames that one low-rate frame carries besides the one it shows, (B, 3, n, H, W)."""
         assert self.between is not None
         b, n, f = here.shown.shape[0], len(sides.places), self.factor
@@ -270,7 +270,8 @@ class Rescaler(nn.Module):
             share = torch.sigmoid(share + torch.logit(_mixed_at(places)).view(-1, 1, 1))
             bend = as_frames(unfold(bend, b, 1, f // _BENT))
             bend = F.interpolate(bend, scale_factor=_BENT, mode="bilinear", align_corners=False)
-            made = torch.lerp(*sides.bent(bend), share) + more
+            earlier, later = sides.bent(bend)
+            made = torch.lerp(earlier, later, share) + more
             behind = sides.behind_cut(more)
             # A GPU would have to be waited for; in training it is, for the losses.
             known = behind.device.type == "cpu" or torch.is_grad_enabled()
@@ -319,7 +320,63 @@ class Rescaler(nn.Module):
         return torch.cat((levels - _GREY, residues * _RESIDUE, *there), dim=1)[:, :, 0]
 
 
-class _Read(NamedTuple):
+class Rescalers(NamedTuple):
+    """Groups of frames to low-rate frames of a smaller size, and back.
+
+    Attributes:
+        alone: for low-rate frames that carry the one frame they show.
+        shared: for those that carry more; of the same factor.
+    """
+
+    alone: Rescaler
+    shared: Rescaler
+
+    def down(self, high: Tensor, size: tuple[int, int], layout: Layout) -> Tensor:
+        """Low-rate frames of height and width ``size``, (B, 3, t, h, w) in 0..1.
+
+        Args:
+            high: (B, 3, T, H, W) in 0..1.
+            size: multiples of 4.
+            layout: of the low-rate frames to make.
+        """
+        around = self.alone.around(size)
+        shown = [
+            resampled(high[:, :, first : first + 1], *around)
+            for first in (layout.owned(low)[0] for low in range(len(layout.counts)))
+        ]
+        made = [
+            self._of(layout, low).send(high, size, layout, low, shown) for low in range(len(shown))
+        ]
+        return torch.cat(made, dim=2)
+
+    def up(self, low: Tensor, size: tuple[int, int], layout: Layout) -> Tensor:
+        """Low-rate frames (B, 3, t, h, w) to those carried, of height and width ``size``.
+
+        Not clamped.
+        """
+        frames = torch.split(low, 1, dim=2)
+        read = [self._of(layout, j).read(frame, size) for j, frame in enumerate(frames)]
+        made = []
+        for j, here in enumerate(read):
+            made.append(restored(here.shown, *size))
+            if layout.counts[j] > 1:
+                made.append(restored(self.shared.left_out(read, layout, j), *size))
+        return torch.cat(made, dim=2)
+
+    def limits(self, low: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """`bounds` of low-rate frames (B, 3, t, h, w)."""
+        each = [
+            bounds(frame, self._of(layout, j).modulus)
+            for j, frame in enumerate(torch.split(low, 1, dim=2))
+        ]
+        lowest, highest = (torch.cat(ends, dim=2) for ends in zip(*each, strict=True))
+        return lowest, highest
+
+    def _of(self, layout: Layout, low: int) -> Rescaler:
+        return self.alone if layout.counts[low] == 1 else self.shared
+
+
+class Read(NamedTuple):
     """What networks are told of a low-rate frame, its coarse levels enlarged, and what it shows."""
 
     told: Tensor
@@ -351,12 +408,14 @@ class _Sides(NamedTuple):
     cut: Tensor
 
     def bent(self, bend: Tensor) -> tuple[Tensor, Tensor]:
-        """Both sides, moved otherwise; before a cut as they are.
+        """Both sides, moved otherwise; as they are before a cut, and where there is one frame.
 
         Args:
             bend: by what, (B * n, 4, H, W): x and y of the earlier one and of the later one.
         """
         b = self.before.shape[0]
+        if self.places[0] == _ALONE:
+            return self.earlier, self.later
         earlier, later = (
             as_clip(moved(as_frames(frames), way + change, sharp=True), b)
             for frames, way, change in (
