@@ -26,7 +26,7 @@ TIME = {"width": 16, "down_blocks": "hq", "up_blocks": "qhq", "cells": 1, "hidde
 SPACE: dict[str, Any] = {
     "alone_half": "16h 16h mod 5",
     "alone_quarter": "16h 16hq mod 7",
-    "shared_quarter": "16h 16hq 16h mod 9",
+    "shared_quarter": "16h 16hq 16h 16h mod 9",
     "shared_half": "16h 16h 16h mod 9",
 }
 
@@ -55,6 +55,8 @@ def small_model(seed: int = 0, **options: Any) -> LiteAnyModel:
         for name, parameter in model.named_parameters():
             if name.startswith("imsm") or name.endswith("bias"):
                 parameter.add_(0.05 * torch.randn_like(parameter))
+            elif "correction.last" in name:
+                parameter.normal_(std=0.2)
             elif name.endswith(("conv2.weight", "expand.weight")) or ".last." in name:
                 parameter.mul_(5.0)
     return model.eval()
@@ -200,7 +202,7 @@ def test_too_small_a_reach_would_show(part: str) -> None:
         *(("alone_half", part, 2, 2) for part in ("down", "up")),
         *(("alone_quarter", part, 4, 2) for part in ("down", "up")),
         *(("shared_half", part, 2, 4) for part in ("down", "up", "between")),
-        *(("shared_quarter", part, 4, 4) for part in ("down", "up", "between")),
+        *(("shared_quarter", part, 4, 4) for part in ("down", "up", "between", "correction")),
     ],
 )
 def test_too_small_a_reach_of_residues_would_show(
@@ -332,7 +334,7 @@ def test_frames_of_groups_that_keep_them_do_not_meet() -> None:
 
 
 def test_networks_of_frames_left_out_can_begin_as_those_of_frames_alone() -> None:
-    model = small_model()
+    model = small_model(shared_quarter="16h 16hq 16h mod 9")
     model.share()
     x = smooth((4, 64, 64))
     with torch.inference_mode():
@@ -395,8 +397,14 @@ def test_more_low_rate_frames_than_high_rate_ones_are_named(
     ("options", "message"),
     [
         ({"up_blocks": "hx"}, "up_blocks must be up to 64 letters of 'h', 'q'"),
-        ({"shared_quarter": "8 8 mod 9"}, "shared_quarter must be three widths of 8 to 1024 with"),
-        ({"alone_half": "32h"}, "alone_half must be two widths of 8 to 1024 with their blocks and"),
+        (
+            {"shared_quarter": "8 8 mod 9"},
+            "shared_quarter must be three or four widths of 8 to 1024 with",
+        ),
+        (
+            {"alone_half": "32h"},
+            "alone_half must be two or three widths of 8 to 1024 with their blocks and",
+        ),
         ({"alone_quarter": "8x 8 mod 5"}, "alone_quarter must be up to 64 letters of 'h', 'q'"),
         ({"alone_half": "8 8 mod 6"}, "an odd modulus of 3 to 31, as in .*, got '8 8 mod 6'"),
         ({"cells": 65}, "cells must be 0 to 64, got 65"),

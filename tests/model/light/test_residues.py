@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from vs_cvrs.model.base import round_to_bits
 from vs_cvrs.model.light import residues
 from vs_cvrs.model.light.blocks import Net, Shape
-from vs_cvrs.model.light.residues import Rescaler, Rescalers
+from vs_cvrs.model.light.residues import Draft, Rescaler, Rescalers
 from vs_cvrs.model.light.time_net import Layout
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -76,7 +76,7 @@ def bare(factor: int) -> Rescalers:
     """Nothing is learned: networks as they begin, and frames between by motion alone."""
     torch.manual_seed(3)
     net = Net(8, "")
-    made = [Rescaler(factor, Shape(net, net, between, 9)).eval() for between in (None, net)]
+    made = [Rescaler(factor, Shape(net, net, between, None, 9)).eval() for between in (None, net)]
     with torch.no_grad():
         for model in made:
             for name, parameter in model.named_parameters():
@@ -182,13 +182,66 @@ def test_bent_motion_takes_each_side_from_elsewhere() -> None:
 
 def test_a_network_begins_without_bends() -> None:
     torch.manual_seed(6)
-    model = Rescaler(4, Shape(Net(8, ""), Net(8, ""), Net(8, "h"), 9))
+    model = Rescaler(4, Shape(Net(8, ""), Net(8, ""), Net(8, "h"), None, 9))
     assert model.between is not None
     bends = 4 * 2 * 2
     assert model.between.last.out_channels == 3 * 16 + 16 + bends
     assert not model.between.last.weight[-bends:].any()
     assert model.between.last.weight[:-bends].any()
     assert not model.between.skip.weight[-bends:].any()
+
+
+def test_a_correction_begins_as_none_and_is_told_what_the_receiver_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(7)
+    net = Net(8, "")
+    without = bare(4)
+    shared = Rescaler(4, Shape(net, net, net, net, 9)).eval()
+    assert shared.correction is not None
+    told = without.shared.state_dict()
+    shared.load_state_dict({**shared.state_dict(), **told})
+    model = Rescalers(without.alone, shared)
+    x, layout = drifting(5, 1.5), Layout.of(5, 3)
+    assert layout.counts == (2, 1, 2)
+    size, around = (16, 24), (64, 96)
+    seen = []
+    corrected = shared.corrected
+
+    def looked_at(draft: Draft, errors: list[torch.Tensor], high: tuple[int, int]) -> torch.Tensor:
+        seen.append(errors)
+        return corrected(draft, errors, high)
+
+    monkeypatch.setattr(shared, "corrected", looked_at)
+    with torch.inference_mode():
+        low = model.down(x, size, layout)
+        assert torch.equal(low, without.down(x, size, layout))
+        back = model.up(round_to_bits(low, 8), around, layout)
+    for first, errors in zip((0, 3), seen, strict=True):
+        wanted = (x - back)[:, :, first : first + 2]
+        assert torch.allclose(torch.cat(errors, dim=2), wanted, atol=1e-5)
+
+
+def test_a_correction_changes_what_is_sent_and_not_how_it_is_read() -> None:
+    torch.manual_seed(8)
+    net = Net(8, "h")
+    model = Rescaler(2, Shape(net, net, net, net, 9)).eval()
+    assert model.correction is not None
+    groups = Rescalers(bare(2).alone, model)
+    x, layout = drifting(4, 1.5), Layout.of(4, 2)
+    low = groups.down(x, (32, 48), layout)
+    with torch.no_grad():
+        model.correction.last.weight.normal_(std=0.3)
+    other = groups.down(x, (32, 48), layout)
+    plain, _ = residues.reveal(low, 9)
+    coarse, _ = residues.reveal(other, 9)
+    assert not torch.equal(low, other)
+    assert ((plain - coarse).abs() > 1e-3).float().mean() < 0.5  # next to the same plain reduction
+    other.square().mean().backward()  # type: ignore[no-untyped-call]
+    for part in (model.correction.last, model.correction.first, model.down.last):
+        assert part.weight.grad is not None
+        assert part.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in model.up.parameters())
 
 
 def test_a_rough_frame_takes_detail_from_the_next_one() -> None:
@@ -207,22 +260,29 @@ def test_a_low_rate_frame_alone_is_repeated() -> None:
     assert torch.equal(back, back[:, :, :1].expand_as(back))
 
 
-@pytest.mark.parametrize("text", ["32hhh", "32hhh 48hhhh", "32hhh 48hhhh mod 4", "4h 8h mod 5", 3])
+@pytest.mark.parametrize(
+    "text", ["32hhh", "32hhh 48hhhh", "32hhh 48hhhh mod 4", "4h 8h mod 5", "8 8 8 8 mod 5", 3]
+)
 def test_a_shape_that_is_none_is_named(text: object) -> None:
-    with pytest.raises(ValueError, match="alone_half must be two widths of 8 to 1024 with their"):
+    with pytest.raises(
+        ValueError, match="alone_half must be two or three widths of 8 to 1024 with their"
+    ):
         Shape.parse("alone_half", text)
 
 
-@pytest.mark.parametrize("text", ["32hhh 48hhhh mod 5", "8 8 8 8 mod 5", "8 8 8 mod 4"])
+@pytest.mark.parametrize("text", ["32hhh 48hhhh mod 5", "8 8 8 8 8 mod 5", "8 8 8 mod 4"])
 def test_a_shape_of_three_that_is_none_is_named(text: str) -> None:
     with pytest.raises(
-        ValueError, match=r"x must be three widths .*'48hhh 80hhhh 64hh mod 9', got"
+        ValueError, match=r"x must be three or four widths .*'48hhh 80hhhh 64hh mod 9', got"
     ):
         Shape.parse("x", text, between=True)
 
 
 def test_a_shape_is_read() -> None:
-    assert Shape.parse("x", "32hq 48 mod 31") == ((32, "hq"), (48, ""), None, 31)
-    assert Shape.parse("x", "8h 16 24q mod 3", True) == ((8, "h"), (16, ""), (24, "q"), 3)
+    assert Shape.parse("x", "32hq 48 mod 31") == ((32, "hq"), (48, ""), None, None, 31)
+    corrected = Shape.parse("x", "8h 16 24q 8 mod 3", True)
+    assert corrected == ((8, "h"), (16, ""), (24, "q"), (8, ""), 3)
+    assert Shape.parse("x", "8h 16 24q mod 3") == ((8, "h"), (16, ""), None, (24, "q"), 3)
+    assert Shape.parse("x", "8h 16 24q mod 3", True) == ((8, "h"), (16, ""), (24, "q"), None, 3)
     with pytest.raises(ValueError, match="x must be up to 64 letters of 'h', 'q', got 'z'"):
         Shape.parse("x", "32z 48 mod 5")

@@ -158,37 +158,46 @@ class Shape(NamedTuple):
         down: the sender's.
         up: the receiver's.
         between: the receiver's for frames that are left out, if there can be such.
+        correction: the sender's that knows what the receiver makes, if there is one.
         modulus: of the levels that they hide in.
     """
 
     down: Net
     up: Net
     between: Net | None
+    correction: Net | None
     modulus: int
 
     @classmethod
     def parse(cls, name: str, text: object, between: bool = False) -> Shape:
         """Raises ValueError, naming the option, where ``text`` is none."""
-        widths = 3 if between else 2
-        found = re.fullmatch(r"((?:\d{1,4}[a-z]* ){2,3})mod (\d{1,2})", str(text))
+        least = 3 if between else 2
+        found = re.fullmatch(r"((?:\d{1,4}[a-z]* )+)mod (\d{1,2})", str(text))
         nets = [
             Net(int(width), letters)
             for width, letters in re.findall(r"(\d+)([a-z]*)", found[1] if found else "")
         ]
         modulus = int(found[2]) if found else 0
         if (
-            len(nets) != widths
+            len(nets) not in (least, least + 1)
             or not all(8 <= net.width <= 1024 for net in nets)
             or modulus not in _MODULI
         ):
             example = "48hhh 80hhhh 64hh mod 9" if between else "32hhh 48hhhh mod 5"
             raise ValueError(
-                f"{name} must be {'three' if between else 'two'} widths of 8 to 1024 with their "
-                f"blocks and an odd modulus of 3 to 31, as in {example!r}, got {text!r}"
+                f"{name} must be {'three or four' if between else 'two or three'} widths of 8 to "
+                "1024 with their blocks and an odd modulus of 3 to 31, as in "
+                f"{example!r}, got {text!r}"
             )
         for net in nets:
             check_blocks(name, net.blocks)
-        return cls(nets[0], nets[1], nets[2] if between else None, modulus)
+        return cls(
+            nets[0],
+            nets[1],
+            nets[2] if between else None,
+            nets[least] if len(nets) > least else None,
+            modulus,
+        )
 
 
 def blocks_reach(reach: int, letters: str) -> int:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vs_cvrs.model.base import round_to_bits
 from vs_cvrs.model.light.blocks import Shape, Trunk
 from vs_cvrs.model.light.constants import constant
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
@@ -137,6 +138,13 @@ class Rescaler(nn.Module):
             self.between = Trunk(inputs, outputs, *shape.between, fold=1)
             with torch.no_grad():
                 self.between.last.weight[-self._parts[-1] :] = 0.0
+        self.correction: Trunk | None = None
+        if shape.correction is not None:
+            inputs = self.down.first.in_channels
+            self.correction = Trunk(inputs, _COLOURS, *shape.correction, fold=1)
+            with torch.no_grad():
+                self.correction.skip.weight.zero_()
+                self.correction.last.weight.zero_()
         with torch.no_grad():
             self._begin(_TOLD + min(hidden, 1))
 
@@ -182,15 +190,15 @@ class Rescaler(nn.Module):
             if mine.bias is not None and source.bias is not None:
                 mine.bias.copy_(source.bias)
 
-    def send(
+    def draft(
         self,
         high: Tensor,
         size: tuple[int, int],
         layout: Layout,
         low: int,
         shown_frames: Sequence[Tensor],
-    ) -> Tensor:
-        """A low-rate frame of height and width ``size``, (B, 3, 1, h, w) in 0..1.
+    ) -> Draft:
+        """A low-rate frame of height and width ``size``, and what it is made of.
 
         Args:
             high: the group's frames, (B, 3, T, H, W) in 0..1.
@@ -203,26 +211,60 @@ class Rescaler(nn.Module):
         with torch.autocast(high.device.type, enabled=False):
             plain = resampled(high[:, :, shown : shown + 1], *size).clamp(0.0, 1.0)
             enlarged = resampled(plain, *self.around(size))
-            parts = [self._told(plain, reveal(plain, self.modulus)[1], high.shape[-2:])]
-            if self.between is not None:
-                parts.append(_all(parts[0], len(hidden) + 1))
-            parts.append(self._folded(shown_frames[low] - enlarged))
+            told = self._told(plain, reveal(plain, self.modulus)[1], high.shape[-2:])
+            left_out: Tensor | None = None
+            errors = [shown_frames[low] - enlarged]
             if hidden:
                 sides = self._sides(shown_frames, layout, low)
                 wanted = [resampled(high[:, :, n : n + 1], *self.around(size)) for n in hidden]
-                errors = self._folded(torch.cat(wanted, dim=2) - sides.mixed)
-                parts.append(errors.reshape(high.shape[0], -1, *size))
+                left_out = torch.cat(wanted, dim=2)
+                errors.append(left_out - sides.mixed)
+        sent = self._residues(self.down, told, errors)
+        return Draft(plain, sent, left_out, self._hidden(plain, sent))
+
+    def corrected(self, draft: Draft, errors: Sequence[Tensor], high: Sequence[int]) -> Tensor:
+        """The low-rate frame of a draft, once it is known what the receiver makes of that.
+
+        Args:
+            draft: of a low-rate frame (B, 3, 1, h, w).
+            errors: what the receiver's frames lack: the one shown, and those left out.
+            high: the height and width of the group's frames.
+        """
+        if self.correction is None:
+            return draft.low
+        with torch.autocast(draft.low.device.type, enabled=False):
+            coarse, residues = reveal(draft.low.detach(), self.modulus)
+            told = self._told(coarse, residues, high)
+        more = self._residues(self.correction, told, errors)
+        return self._hidden(draft.plain, draft.sent + more)
+
+    def _residues(self, net: Trunk, told: Tensor, errors: Sequence[Tensor]) -> Tensor:
+        """Residues (B, 3, 1, h, w), not bounded.
+
+        Args:
+            net: the sender's.
+            told: of the low-rate frame.
+            errors: what is lacked: by the frame shown, (B, 3, 1, H, W), and by those left out.
+        """
+        with torch.autocast(told.device.type, enabled=False):
+            parts = [told]
+            if self.between is not None:
+                parts.append(_all(told, sum(x.shape[2] for x in errors)))
+            b, _, h, w = told.shape
+            parts += [self._folded(x).reshape(b, -1, h, w) for x in errors]
             x = torch.cat(parts, dim=1)
-            x = F.pad(x, (0, 0, 0, 0, 0, self.down.first.in_channels - x.shape[1]))
-        sent = _through(self.down, x).float().unsqueeze(2) / _RESIDUE
+            x = F.pad(x, (0, 0, 0, 0, 0, net.first.in_channels - x.shape[1]))
+        return _through(net, x).float().unsqueeze(2) / _RESIDUE
+
+    def _hidden(self, plain: Tensor, residues: Tensor) -> Tensor:
         bound = (self.modulus - 1) / 2 + _BEYOND
-        return hide(plain, bound * torch.tanh(sent / bound), self.modulus)
+        return hide(plain, bound * torch.tanh(residues / bound), self.modulus)
 
     def around(self, size: tuple[int, int]) -> tuple[int, int]:
         """The height and width that frames are brought to before low-rate ones are made."""
         return self.factor * size[0], self.factor * size[1]
 
-    def read(self, low: Tensor, size: tuple[int, int]) -> Read:
+    def read(self, low: Tensor, size: Sequence[int]) -> Read:
         """What a low-rate frame (B, 3, 1, h, w) of frames of height and width ``size`` says."""
         b, _, _, h, w = low.shape
         coarse, residues = reveal(low, self.modulus)
@@ -344,9 +386,22 @@ class Rescalers(NamedTuple):
             resampled(high[:, :, first : first + 1], *around)
             for first in (layout.owned(low)[0] for low in range(len(layout.counts)))
         ]
-        made = [
-            self._of(layout, low).send(high, size, layout, low, shown) for low in range(len(shown))
-        ]
+        nets = [self._of(layout, low) for low in range(len(shown))]
+        drafts = [net.draft(high, size, layout, low, shown) for low, net in enumerate(nets)]
+        if all(net.correction is None for net in nets):
+            return torch.cat([draft.low for draft in drafts], dim=2)
+        with torch.no_grad():
+            low_rate = round_to_bits(torch.cat([draft.low for draft in drafts], dim=2), 8)
+            read = self._read(low_rate, high.shape[-2:], layout)
+        made = []
+        for low, (net, draft) in enumerate(zip(nets, drafts, strict=True)):
+            errors = []
+            if net.correction is not None:
+                with torch.no_grad():
+                    errors = [shown[low] - read[low].shown]
+                    if draft.left_out is not None:
+                        errors.append(draft.left_out - net.left_out(read, layout, low))
+            made.append(net.corrected(draft, errors, high.shape[-2:]))
         return torch.cat(made, dim=2)
 
     def up(self, low: Tensor, size: tuple[int, int], layout: Layout) -> Tensor:
@@ -354,8 +409,7 @@ class Rescalers(NamedTuple):
 
         Not clamped.
         """
-        frames = torch.split(low, 1, dim=2)
-        read = [self._of(layout, j).read(frame, size) for j, frame in enumerate(frames)]
+        read = self._read(low, size, layout)
         made = []
         for j, here in enumerate(read):
             made.append(restored(here.shown, *size))
@@ -372,8 +426,28 @@ class Rescalers(NamedTuple):
         lowest, highest = (torch.cat(ends, dim=2) for ends in zip(*each, strict=True))
         return lowest, highest
 
+    def _read(self, low: Tensor, size: Sequence[int], layout: Layout) -> list[Read]:
+        frames = enumerate(torch.split(low, 1, dim=2))
+        return [self._of(layout, j).read(frame, size) for j, frame in frames]
+
     def _of(self, layout: Layout, low: int) -> Rescaler:
         return self.alone if layout.counts[low] == 1 else self.shared
+
+
+class Draft(NamedTuple):
+    """A low-rate frame before it is corrected.
+
+    Attributes:
+        plain: the reduction, (B, 3, 1, h, w).
+        sent: residues in levels, not bounded.
+        left_out: the frames that it carries besides the one it shows.
+        low: the frame.
+    """
+
+    plain: Tensor
+    sent: Tensor
+    left_out: Tensor | None
+    low: Tensor
 
 
 class Read(NamedTuple):
