@@ -155,16 +155,78 @@ def test_nothing_is_mixed_across_a_cut() -> None:
     assert torch.equal(back[:, :, 3], back[:, :, 2])
 
 
-def test_what_is_added_tells_which_side_of_a_cut_a_frame_is_on() -> None:
+def test_frames_behind_a_cut_are_those_nearer_to_the_next_scene() -> None:
     torch.manual_seed(5)
-    before, after = torch.rand(2, 3, 2, 16, 16), torch.rand(2, 3, 2, 16, 16)
-    cut = torch.tensor([[True, True], [True, False]]).view(2, 1, 2, 1, 1)
-    rest = torch.zeros(2, 2, *before.shape[-2:])
-    sides = residues._Sides(before, before, before, (0.5, 0.5), before, after, rest, rest, cut)
-    more = torch.zeros_like(before)
-    more[:, :, 1] = 0.5 * (after - before)[:, :, 1]
-    assert sides.behind_cut(more).flatten().tolist() == [False, True, False, False]
-    assert not sides.behind_cut(torch.zeros_like(more)).any()
+    before, after = torch.rand(2, 3, 1, 16, 16), torch.rand(2, 3, 1, 16, 16)
+    cut = torch.tensor([True, False]).view(2, 1, 1, 1, 1).expand(-1, -1, 3, -1, -1)
+    still, rest = before.expand(-1, -1, 3, -1, -1), torch.zeros(6, 2, 16, 16)
+    places, later = (0.25, 0.5, 0.75), after.expand_as(still)
+    sides = residues._Sides(still, still, still, places, still, later, rest, rest, cut)
+    frames = torch.cat((before, 0.8 * after + 0.2 * before, after), dim=2)
+    assert sides.behind_cut(frames)[:, 0, :, 0, 0].tolist() == [[False, True, True], [False] * 3]
+    # A flash is no cut: what lies before a frame of the earlier scene is of that too.
+    frames = torch.cat((after, before, after), dim=2)
+    assert sides.behind_cut(frames)[0].flatten().tolist() == [False, False, True]
+    turned = sides.turned(sides.behind_cut(frames))
+    for made in (turned.earlier, turned.later, turned.mixed):
+        assert torch.equal(made[:1, :, 2:], after[:1])
+        assert torch.equal(made[:1, :, :2], still[:1, :, :2])
+        assert torch.equal(made[1:], still[1:])
+
+
+def test_patterns_have_nothing_to_do_with_one_another() -> None:
+    for size in ((26, 50), (270, 480)):
+        patterns = residues._patterns(3, *size, torch.device("cpu")).flatten(1)
+        assert torch.equal(patterns.abs(), torch.ones_like(patterns))
+        likeness = patterns @ patterns.t() / patterns.shape[1]
+        bound = 5.0 / min(patterns.shape[1], 3 * residues._TILE**2) ** 0.5
+        assert (likeness - torch.eye(3)).abs().max() < bound
+        assert patterns.mean(dim=1).abs().max() < bound
+        rows = patterns.view(3, 3, *size)
+        for shift in ((0, 1), (1, 0), (1, 1)):
+            assert (rows * rows.roll(shift, (2, 3))).mean().abs() < bound
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_residues_tell_how_many_frames_are_behind_a_cut(count: int) -> None:
+    torch.manual_seed(9)
+    size = 30, 45
+    for most in (4, 0):  # residues of a picture, and none at all
+        for told in range(count + 1):
+            behind = torch.arange(count) >= count - told
+            behind = torch.stack((behind, torch.zeros_like(behind)))[:, None, :, None, None]
+            sent = torch.randint(-most, most + 1, (2, 3, 1, *size)).float()
+            sent = (sent + residues._TELLS * residues._told_turns(behind, size)).round()
+            x = torch.cat((torch.rand(2, 3, *size), sent[:, :, 0] / 8.0), dim=1)
+            assert torch.equal(residues._heard_turns(x, count), behind)
+
+
+def test_small_frames_tell_nothing() -> None:
+    size = 20, 20
+    pattern = residues._patterns(1, *size, torch.device("cpu"))
+    x = torch.cat((torch.rand(1, 3, *size), pattern), dim=1)
+    assert not residues._heard_turns(x, 1).any()
+    assert residues._heard_turns(x.repeat(1, 1, 2, 2)[..., :39, :39], 1).shape == (1, 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("factor", residues.FACTORS)
+@pytest.mark.parametrize("cut", [1, 2, 3, 4])
+def test_frames_are_of_the_scene_that_they_are_of(factor: int, cut: int) -> None:
+    """Four frames for each low-rate frame, and a cut before one of those left out."""
+    torch.manual_seed(10)
+    side = 40 * factor
+    first, second = (
+        F.interpolate(torch.rand(1, 3, 10, 10), (side, side), mode="bicubic").clamp(0.0, 1.0)
+        for _ in range(2)
+    )
+    first, second = 0.5 * first, 0.5 + 0.5 * second
+    x = torch.stack([first if n < cut else second for n in range(8)], dim=2)
+    layout = Layout.of(8, 2)
+    model = bare(factor)
+    with torch.inference_mode():
+        back = model.up(round_to_bits(model.down(x, (40, 40), layout), 8), (side, side), layout)
+    for n in range(8):
+        assert psnr(back[:, :, n], x[:, :, n]) > 25.0, n
 
 
 def test_bent_motion_takes_each_side_from_elsewhere() -> None:
@@ -248,7 +310,7 @@ def test_a_rough_frame_takes_detail_from_the_next_one() -> None:
     x = drifting(2, 2.0)
     rough = F.avg_pool2d(x[0].transpose(0, 1), 5, 1, 2, count_include_pad=False)
     rough = rough.transpose(0, 1)[None, :, :1] + 0.03
-    made = residues._sharpened(rough, x[:, :, 1:])
+    made = residues._aligned(rough, x[:, :, 1:])
     assert psnr(made, x[:, :, :1]) > psnr(rough, x[:, :, :1]) + 3.0
 
 

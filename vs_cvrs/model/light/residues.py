@@ -14,6 +14,7 @@ Of 10 bits the residue has quarters of levels, which carry more with the same ne
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -47,12 +48,21 @@ _TOLD = 2 * _COLOURS + 2
 """Channels of a low-rate frame: its levels, their residues, and the share of the factor that is
 there on either axis."""
 
-_TURNED = 0.15
-"""Of the way from one scene to the next: less is added where a frame is of the one before. There it
-was 0.04 at most, and 0.9 at least where it was of the next one (three sequences in pairs)."""
+_TELLS = 0.7
+"""Levels of a pattern over a low-rate frame's residues that tells how many of the frames left out
+are behind a cut. More than half a level, or it would be lost where residues are whole."""
 
-_SHARPER = 0.6
-"""How much a frame behind a cut is taken from the next one."""
+_HEARD = 0.25
+"""Levels of such a pattern from which on it is taken to be there."""
+
+_LEAST_TOLD = 1300
+"""Pixels of low-rate frames that such patterns are for: of fewer, residues may look like one."""
+
+_TILE = 64
+"""Pixels after which such a pattern repeats, across and down."""
+
+_ALIGNED = 0.6
+"""How much a frame behind a cut is taken from the next one, moved to where things are there."""
 
 _BENT = 2
 """Motion is bent alike in blocks of this many pixels squared, with slopes between them."""
@@ -218,8 +228,11 @@ class Rescaler(nn.Module):
                 sides = self._sides(shown_frames, layout, low)
                 wanted = [resampled(high[:, :, n : n + 1], *self.around(size)) for n in hidden]
                 left_out = torch.cat(wanted, dim=2)
-                errors.append(left_out - sides.mixed)
+                behind = sides.behind_cut(left_out) & (size[0] * size[1] >= _LEAST_TOLD)
+                errors.append(left_out - sides.turned(behind).mixed)
         sent = self._residues(self.down, told, errors)
+        if hidden and not _surely_none(behind):
+            sent = sent + _TELLS * _told_turns(behind, size)
         return Draft(plain, sent, left_out, self._hidden(plain, sent))
 
     def corrected(self, draft: Draft, errors: Sequence[Tensor], high: Sequence[int]) -> Tensor:
@@ -290,6 +303,10 @@ class Rescaler(nn.Module):
         """Frames that one low-rate frame carries besides the one it shows, (B, 3, n, H, W)."""
         assert self.between is not None
         b, n, f = here.shown.shape[0], len(sides.places), self.factor
+        behind = sides.cut
+        if not _surely_none(behind):
+            behind = behind & _heard_turns(here.told, n)
+            sides = sides.turned(behind)
         with torch.autocast(here.shown.device.type, enabled=False):
             told = here.told.repeat_interleave(n, dim=0)
             places = _numbers(sides.places, sides.mixed)
@@ -314,12 +331,9 @@ class Rescaler(nn.Module):
             bend = F.interpolate(bend, scale_factor=_BENT, mode="bilinear", align_corners=False)
             earlier, later = sides.bent(bend)
             made = torch.lerp(earlier, later, share) + more
-            behind = sides.behind_cut(more)
-            # A GPU would have to be waited for; in training it is, for the losses.
-            known = behind.device.type == "cpu" or torch.is_grad_enabled()
-            if known and not bool(behind.any()):
+            if _surely_none(behind):
                 return made
-            return torch.where(behind, _sharpened(made, sides.after), made)
+            return torch.where(behind, _aligned(made, sides.after), made)
 
     def _sides(self, shown: Sequence[Tensor], layout: Layout, low: int) -> _Sides:
         """Of the frames that a low-rate frame carries besides the one it shows."""
@@ -502,27 +516,76 @@ class _Sides(NamedTuple):
             torch.where(self.cut, self.later, later),
         )
 
-    def behind_cut(self, more: Tensor) -> Tensor:
-        """Which frames are of the later scene: what is to be added leads to that, (B, 1, n, 1, 1).
+    def behind_cut(self, frames: Tensor) -> Tensor:
+        """Which of these frames (B, 3, n, H, W) are of the later scene, (B, 1, n, 1, 1)."""
+        apart = ((frames - side).abs().mean(dim=(1, 3, 4)) for side in (self.after, self.mixed))
+        to_after, to_before = apart
+        behind = (to_after < to_before)[:, None, :, None, None] & self.cut
+        return behind.flip(2).cumprod(dim=2).flip(2).bool()  # and all behind it
 
-        Args:
-            more: (B, 3, n, H, W).
-        """
-        way = self.after - self.mixed
-        along, whole = ((way * x).mean(dim=(1, 3, 4), keepdim=True) for x in (more, way))
-        return self.cut & (along > _TURNED * whole)
+    def turned(self, behind: Tensor) -> _Sides:
+        """The same but where frames are ``behind`` a cut: those are made of the one after."""
+        earlier, later, mixed = (
+            torch.where(behind, self.after, x) for x in (self.earlier, self.later, self.mixed)
+        )
+        return self._replace(earlier=earlier, later=later, mixed=mixed)
+
+
+def _surely_none(flags: Tensor) -> bool:
+    """Whether none is set, as far as can be told at once: a GPU would have to be waited for."""
+    return flags.device.type == "cpu" and not bool(flags.any())
+
+
+@functools.lru_cache(maxsize=8)
+def _tile(count: int, device: torch.device) -> Tensor:
+    """So many patterns of +1 and -1 that have nothing to do with one another, (count, 3, h, w)."""
+    sizes = (count, _COLOURS, _TILE, _TILE)
+    with torch.inference_mode(False):
+        mixed = torch.zeros(sizes, dtype=torch.int64)
+        for place in torch.meshgrid(*(torch.arange(n) for n in sizes), indexing="ij"):
+            for factor in (0x9E3779B1, 0x85EBCA6B):
+                mixed = (mixed ^ (place + 1)) * factor % 2**32
+                mixed = mixed ^ (mixed >> 15)
+        return (2.0 * (mixed >> 7 & 1) - 1.0).float().to(device)
+
+
+def _patterns(count: int, height: int, width: int, device: torch.device) -> Tensor:
+    """`_tile`, repeated to this size."""
+    repeated = _tile(count, device).repeat(1, 1, -(-height // _TILE), -(-width // _TILE))
+    return repeated[..., :height, :width]
+
+
+def _told_turns(behind: Tensor, size: tuple[int, int]) -> Tensor:
+    """What tells how many of the frames (B, 1, n, 1, 1) are behind a cut: (B, 3, 1, h, w)."""
+    n = behind.shape[2]
+    which = behind.sum(dim=(1, 2, 3, 4))[:, None] == torch.arange(1, n + 1, device=behind.device)
+    patterns = _patterns(n, *size, behind.device)
+    return torch.einsum("bn,nchw->bchw", which.to(patterns), patterns)[:, :, None]
+
+
+def _heard_turns(told: Tensor, n: int) -> Tensor:
+    """Which of n frames are behind a cut by what is told of a low-rate frame, (B, 1, n, 1, 1)."""
+    h, w = told.shape[-2:]
+    if h * w < _LEAST_TOLD:
+        return torch.zeros_like(told[:, :1, None, :1, :1], dtype=torch.bool)
+    residues = told[:, _COLOURS : 2 * _COLOURS].float() / _RESIDUE
+    likeness = torch.einsum("bchw,nchw->bn", residues, _patterns(n, h, w, told.device))
+    most, which = (likeness / (_COLOURS * h * w)).max(dim=1, keepdim=True)
+    count = torch.where(most > _HEARD, which + 1, 0)
+    behind = torch.arange(n, device=told.device) >= n - count
+    return behind[:, None, :, None, None]
 
 
 def _numbers(values: tuple[float, ...], like: Tensor) -> Tensor:
     return constant(values, like.dtype, like.device)
 
 
-def _sharpened(rough: Tensor, after: Tensor) -> Tensor:
+def _aligned(rough: Tensor, after: Tensor) -> Tensor:
     """Rough frames (B, 3, n, H, W), and another of their scene, moved to where things are there."""
     b = rough.shape[0]
     rough, after = as_frames(rough), as_frames(after)
     motion = dense_motion(rough, after, torch.zeros_like(rough[:, 0, 0, 0]))
-    return as_clip(torch.lerp(rough, moved(after, 2.0 * motion, sharp=True), _SHARPER), b)
+    return as_clip(torch.lerp(rough, moved(after, 2.0 * motion, sharp=True), _ALIGNED), b)
 
 
 def _mixed_at(places: Tensor) -> Tensor:
