@@ -155,58 +155,43 @@ def test_nothing_is_mixed_across_a_cut() -> None:
     assert torch.equal(back[:, :, 3], back[:, :, 2])
 
 
+def three_sides(before: torch.Tensor, after: torch.Tensor, cut: list[bool]) -> residues._Sides:
+    """Of three frames between two that stand still, (B, 3, 1, 16, 16)."""
+    before, after = (x.expand(-1, -1, 3, -1, -1) for x in (before, after))
+    rest = torch.zeros(3 * len(cut), 2, 16, 16)
+    flags = torch.tensor(cut).view(-1, 1, 1, 1, 1).expand(-1, -1, 3, -1, -1)
+    places = (0.25, 0.5, 0.75)
+    still = before, before, before, places, before, after, rest, rest
+    return residues._Sides(*still, flags, torch.zeros_like(flags))
+
+
 def test_frames_behind_a_cut_are_those_nearer_to_the_next_scene() -> None:
     torch.manual_seed(5)
     before, after = torch.rand(2, 3, 1, 16, 16), torch.rand(2, 3, 1, 16, 16)
-    cut = torch.tensor([True, False]).view(2, 1, 1, 1, 1).expand(-1, -1, 3, -1, -1)
-    still, rest = before.expand(-1, -1, 3, -1, -1), torch.zeros(6, 2, 16, 16)
-    places, later = (0.25, 0.5, 0.75), after.expand_as(still)
-    sides = residues._Sides(still, still, still, places, still, later, rest, rest, cut)
+    sides = three_sides(before, after, [True, False])
     frames = torch.cat((before, 0.8 * after + 0.2 * before, after), dim=2)
-    assert sides.behind_cut(frames)[:, 0, :, 0, 0].tolist() == [[False, True, True], [False] * 3]
-    # A flash is no cut: what lies before a frame of the earlier scene is of that too.
+    assert sides.behind_cut(frames).tolist() == [2, 0]
+    # What lies before a frame of the earlier scene is of that too.
     frames = torch.cat((after, before, after), dim=2)
-    assert sides.behind_cut(frames)[0].flatten().tolist() == [False, False, True]
-    turned = sides.turned(sides.behind_cut(frames))
+    assert sides.behind_cut(frames).tolist() == [1, 0]
+    turned = sides.turned(torch.tensor([1, 0]))
+    assert turned.behind.flatten().tolist() == [False, False, True, False, False, False]
     for made in (turned.earlier, turned.later, turned.mixed):
-        assert torch.equal(made[:1, :, 2:], after[:1])
-        assert torch.equal(made[:1, :, :2], still[:1, :, :2])
-        assert torch.equal(made[1:], still[1:])
+        assert torch.equal(made[0, :, 2:], after[0])
+        assert torch.equal(made[0, :, :2], before[0].expand(-1, 2, -1, -1))
+        assert torch.equal(made[1:], sides.mixed[1:])
 
 
-def test_patterns_have_nothing_to_do_with_one_another() -> None:
-    for size in ((26, 50), (270, 480)):
-        patterns = residues._patterns(3, *size, torch.device("cpu")).flatten(1)
-        assert torch.equal(patterns.abs(), torch.ones_like(patterns))
-        likeness = patterns @ patterns.t() / patterns.shape[1]
-        bound = 5.0 / min(patterns.shape[1], 3 * residues._TILE**2) ** 0.5
-        assert (likeness - torch.eye(3)).abs().max() < bound
-        assert patterns.mean(dim=1).abs().max() < bound
-        rows = patterns.view(3, 3, *size)
-        for shift in ((0, 1), (1, 0), (1, 1)):
-            assert (rows * rows.roll(shift, (2, 3))).mean().abs() < bound
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_residues_tell_how_many_frames_are_behind_a_cut(count: int) -> None:
-    torch.manual_seed(9)
-    size = 30, 45
-    for most in (4, 0):  # residues of a picture, and none at all
-        for told in range(count + 1):
-            behind = torch.arange(count) >= count - told
-            behind = torch.stack((behind, torch.zeros_like(behind)))[:, None, :, None, None]
-            sent = torch.randint(-most, most + 1, (2, 3, 1, *size)).float()
-            sent = (sent + residues._TELLS * residues._told_turns(behind, size)).round()
-            x = torch.cat((torch.rand(2, 3, *size), sent[:, :, 0] / 8.0), dim=1)
-            assert torch.equal(residues._heard_turns(x, count), behind)
-
-
-def test_small_frames_tell_nothing() -> None:
-    size = 20, 20
-    pattern = residues._patterns(1, *size, torch.device("cpu"))
-    x = torch.cat((torch.rand(1, 3, *size), pattern), dim=1)
-    assert not residues._heard_turns(x, 1).any()
-    assert residues._heard_turns(x.repeat(1, 1, 2, 2)[..., :39, :39], 1).shape == (1, 1, 1, 1, 1)
+def test_a_cut_that_the_receiver_is_told_of_keeps_scenes_apart() -> None:
+    torch.manual_seed(6)
+    before, after = torch.rand(2, 3, 1, 16, 16), torch.rand(2, 3, 1, 16, 16)
+    sides = three_sides(before, after, [False, False])._replace(
+        later=after.expand(-1, -1, 3, -1, -1)
+    )
+    apart = sides.apart(torch.tensor([True, False]), before)
+    assert apart.cut.flatten().tolist() == [True] * 3 + [False] * 3
+    assert torch.equal(apart.later[0], before[0].expand(-1, 3, -1, -1))
+    assert torch.equal(apart.later[1], sides.later[1])
 
 
 @pytest.mark.parametrize("factor", residues.FACTORS)
@@ -234,7 +219,7 @@ def test_bent_motion_takes_each_side_from_elsewhere() -> None:
     before, middle, after = (x[:, :, n : n + 1].expand(2, -1, -1, -1, -1) for n in range(3))
     cut = torch.tensor([False, True]).view(2, 1, 1, 1, 1)
     rest = torch.zeros(2, 2, 64, 96)
-    sides = residues._Sides(before, after, middle, (0.5,), before, after, rest, rest, cut)
+    sides = residues._Sides(before, after, middle, (0.5,), before, after, rest, rest, cut, ~cut)
     bend = torch.zeros(2, 4, 64, 96)
     bend[:, 0], bend[:, 2] = -2.0, 2.0  # what moves right by two pixels stood to the left before
     for made, side in zip(sides.bent(bend), (before, after), strict=True):

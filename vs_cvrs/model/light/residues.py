@@ -14,7 +14,6 @@ Of 10 bits the residue has quarters of levels, which carry more with the same ne
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from torch.nn import functional as F
 from vs_cvrs.model.base import round_to_bits
 from vs_cvrs.model.light.blocks import Shape, Trunk
 from vs_cvrs.model.light.constants import constant
+from vs_cvrs.model.light.cuts import Cut, can_tell, heard, jumps, pattern
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
 from vs_cvrs.model.light.motion import dense_motion, moved, of_two_scenes, ways
 from vs_cvrs.model.light.resampling import filled, resampled, restored
@@ -47,19 +47,6 @@ _COLOURS = 3
 _TOLD = 2 * _COLOURS + 2
 """Channels of a low-rate frame: its levels, their residues, and the share of the factor that is
 there on either axis."""
-
-_TELLS = 0.7
-"""Levels of a pattern over a low-rate frame's residues that tells how many of the frames left out
-are behind a cut. More than half a level, or it would be lost where residues are whole."""
-
-_HEARD = 0.25
-"""Levels of such a pattern from which on it is taken to be there."""
-
-_LEAST_TOLD = 1300
-"""Pixels of low-rate frames that such patterns are for: of fewer, residues may look like one."""
-
-_TILE = 64
-"""Pixels after which such a pattern repeats, across and down."""
 
 _ALIGNED = 0.6
 """How much a frame behind a cut is taken from the next one, moved to where things are there."""
@@ -223,17 +210,16 @@ class Rescaler(nn.Module):
             enlarged = resampled(plain, *self.around(size))
             told = self._told(plain, reveal(plain, self.modulus)[1], high.shape[-2:])
             left_out: Tensor | None = None
+            cut: Cut | None = None
             errors = [shown_frames[low] - enlarged]
             if hidden:
-                sides = self._sides(shown_frames, layout, low)
                 wanted = [resampled(high[:, :, n : n + 1], *self.around(size)) for n in hidden]
                 left_out = torch.cat(wanted, dim=2)
-                behind = sides.behind_cut(left_out) & (size[0] * size[1] >= _LEAST_TOLD)
-                errors.append(left_out - sides.turned(behind).mixed)
+                sides, cut = self._sent_sides(shown_frames, layout, low, left_out, size)
+                errors.append(left_out - sides.mixed)
         sent = self._residues(self.down, told, errors)
-        if hidden and not _surely_none(behind):
-            sent = sent + _TELLS * _told_turns(behind, size)
-        return Draft(plain, sent, left_out, self._hidden(plain, sent))
+        over = None if cut is None else pattern(cut, len(hidden), size)
+        return Draft(plain, sent, over, left_out, self._hidden(plain, sent, over))
 
     def corrected(self, draft: Draft, errors: Sequence[Tensor], high: Sequence[int]) -> Tensor:
         """The low-rate frame of a draft, once it is known what the receiver makes of that.
@@ -249,7 +235,7 @@ class Rescaler(nn.Module):
             coarse, residues = reveal(draft.low.detach(), self.modulus)
             told = self._told(coarse, residues, high)
         more = self._residues(self.correction, told, errors)
-        return self._hidden(draft.plain, draft.sent + more)
+        return self._hidden(draft.plain, draft.sent + more, draft.over)
 
     def _residues(self, net: Trunk, told: Tensor, errors: Sequence[Tensor]) -> Tensor:
         """Residues (B, 3, 1, h, w), not bounded.
@@ -269,9 +255,12 @@ class Rescaler(nn.Module):
             x = F.pad(x, (0, 0, 0, 0, 0, net.first.in_channels - x.shape[1]))
         return _through(net, x).float().unsqueeze(2) / _RESIDUE
 
-    def _hidden(self, plain: Tensor, residues: Tensor) -> Tensor:
+    def _hidden(self, plain: Tensor, residues: Tensor, over: Tensor | None) -> Tensor:
         bound = (self.modulus - 1) / 2 + _BEYOND
-        return hide(plain, bound * torch.tanh(residues / bound), self.modulus)
+        residues = bound * torch.tanh(residues / bound)
+        if over is not None:
+            residues = (residues + over).clamp(-bound, bound)
+        return hide(plain, residues, self.modulus)
 
     def around(self, size: tuple[int, int]) -> tuple[int, int]:
         """The height and width that frames are brought to before low-rate ones are made."""
@@ -296,17 +285,20 @@ class Rescaler(nn.Module):
             layout: of the group.
             low: which of them.
         """
-        sides = self._sides([each.shown for each in read], layout, low)
+        h, w = read[low].told.shape[-2:]
+        cut: Cut | None = None
+        if can_tell((h, w)) and layout.around(low) is not None:
+            residues = read[low].told[:, _COLOURS : 2 * _COLOURS].float() / _RESIDUE
+            cut = heard(residues, layout.counts[low] - 1)
+        sides = self._sides([each.shown for each in read], layout, low, cut and cut.there)
+        if cut is not None:
+            sides = sides.turned(cut.behind)
         return self._between(read[low], sides)
 
     def _between(self, here: Read, sides: _Sides) -> Tensor:
         """Frames that one low-rate frame carries besides the one it shows, (B, 3, n, H, W)."""
         assert self.between is not None
         b, n, f = here.shown.shape[0], len(sides.places), self.factor
-        behind = sides.cut
-        if not _surely_none(behind):
-            behind = behind & _heard_turns(here.told, n)
-            sides = sides.turned(behind)
         with torch.autocast(here.shown.device.type, enabled=False):
             told = here.told.repeat_interleave(n, dim=0)
             places = _numbers(sides.places, sides.mixed)
@@ -331,19 +323,49 @@ class Rescaler(nn.Module):
             bend = F.interpolate(bend, scale_factor=_BENT, mode="bilinear", align_corners=False)
             earlier, later = sides.bent(bend)
             made = torch.lerp(earlier, later, share) + more
-            if _surely_none(behind):
+            if _surely_none(sides.behind):
                 return made
-            return torch.where(behind, _aligned(made, sides.after), made)
+            return torch.where(sides.behind, _aligned(made, sides.after), made)
 
-    def _sides(self, shown: Sequence[Tensor], layout: Layout, low: int) -> _Sides:
-        """Of the frames that a low-rate frame carries besides the one it shows."""
+    def _sent_sides(
+        self,
+        shown: Sequence[Tensor],
+        layout: Layout,
+        low: int,
+        left_out: Tensor,
+        size: tuple[int, int],
+    ) -> tuple[_Sides, Cut | None]:
+        """`_sides` as the receiver will find them, and what it must be told of a cut for that."""
+        sides = self._sides(shown, layout, low)
+        if not can_tell(size) or layout.around(low) is None:
+            return sides, None
+        there = sides.cut.flatten(1).any(dim=1)
+        if low + 1 < len(shown):
+            there = there | jumps(torch.cat((shown[low], left_out, shown[low + 1]), dim=2))
+        sides = sides.apart(there, shown[low])
+        behind = sides.behind_cut(left_out)
+        return sides.turned(behind), Cut(there, behind)
+
+    def _sides(
+        self, shown: Sequence[Tensor], layout: Layout, low: int, cut: Tensor | None = None
+    ) -> _Sides:
+        """Of the frames that a low-rate frame carries besides the one it shows.
+
+        Args:
+            shown: by the low-rate frames.
+            layout: of the group.
+            low: which of its low-rate frames.
+            cut: whether the frames shown around it are of two scenes, (B,); None: find out.
+        """
         n, here = layout.counts[low] - 1, shown[low]
         around = layout.around(low)
         if around is None:
             still = here.expand(-1, -1, n, -1, -1)
             nothing = torch.ones_like(here[:, :1, :, :1, :1], dtype=torch.bool)
             rest = as_frames(torch.zeros_like(still[:, :2]))
-            return _Sides(still, still, still, (_ALONE,) * n, still, still, rest, rest, nothing)
+            return _Sides(
+                still, still, still, (_ALONE,) * n, still, still, rest, rest, nothing, ~nothing
+            )
         first, second, places = around
         b = here.shape[0]
         before, after, here = (
@@ -355,16 +377,21 @@ class Rescaler(nn.Module):
         back, on = -back * motion, on * motion
         earlier, later = moved(before, back, sharp=True), moved(after, on, sharp=True)
         with torch.no_grad():
-            cut = of_two_scenes(before, after, earlier, later)[:, None, None, None]
+            two = (
+                of_two_scenes(before, after, earlier, later)
+                if cut is None
+                else cut.repeat_interleave(n)
+            )[:, None, None, None]
         if places[-1] > 1.0:  # the one shown is the one after: what is earlier stands still
             earlier, before, back = here, here, torch.zeros_like(back)
         # Before a cut, what is shown is repeated.
-        earlier, later = torch.where(cut, here, earlier), torch.where(cut, here, later)
+        earlier, later = torch.where(two, here, earlier), torch.where(two, here, later)
         mixed = torch.lerp(earlier, later, _mixed_at(at).view(-1, 1, 1, 1))
-        earlier, later, mixed, before, after, cut = (
-            as_clip(x, b) for x in (earlier, later, mixed, before, after, cut)
+        earlier, later, mixed, before, after, two = (
+            as_clip(x, b) for x in (earlier, later, mixed, before, after, two)
         )
-        return _Sides(earlier, later, mixed, places, before, after, back, on, cut)
+        none = torch.zeros_like(two)
+        return _Sides(earlier, later, mixed, places, before, after, back, on, two, none)
 
     def _folded(self, difference: Tensor) -> Tensor:
         return fold(difference, 1, self.factor) * _DIFFERENCE
@@ -454,12 +481,14 @@ class Draft(NamedTuple):
     Attributes:
         plain: the reduction, (B, 3, 1, h, w).
         sent: residues in levels, not bounded.
+        over: what tells of a cut, on top of them.
         left_out: the frames that it carries besides the one it shows.
         low: the frame.
     """
 
     plain: Tensor
     sent: Tensor
+    over: Tensor | None
     left_out: Tensor | None
     low: Tensor
 
@@ -483,6 +512,7 @@ class _Sides(NamedTuple):
         before, after: the frames before and after as they are.
         back, on: from where each was moved, (B * n, 2, H, W) in pixels.
         cut: whether the one after is of another scene, or there is none, (B, 1, n, 1, 1).
+        behind: whether a frame is of that scene too.
     """
 
     earlier: Tensor
@@ -494,6 +524,7 @@ class _Sides(NamedTuple):
     back: Tensor
     on: Tensor
     cut: Tensor
+    behind: Tensor
 
     def bent(self, bend: Tensor) -> tuple[Tensor, Tensor]:
         """Both sides, moved otherwise; as they are before a cut, and where there is one frame.
@@ -516,64 +547,35 @@ class _Sides(NamedTuple):
             torch.where(self.cut, self.later, later),
         )
 
+    def apart(self, cut: Tensor, here: Tensor) -> _Sides:
+        """The same, but where there is a ``cut`` (B,) all frames are what is shown ``here``."""
+        flags = cut[:, None, None, None, None]
+        earlier, later, mixed = (
+            torch.where(flags, here, x) for x in (self.earlier, self.later, self.mixed)
+        )
+        return self._replace(earlier=earlier, later=later, mixed=mixed, cut=self.cut | flags)
+
     def behind_cut(self, frames: Tensor) -> Tensor:
-        """Which of these frames (B, 3, n, H, W) are of the later scene, (B, 1, n, 1, 1)."""
+        """How many of these frames (B, 3, n, H, W) are of the later scene, (B,)."""
         apart = ((frames - side).abs().mean(dim=(1, 3, 4)) for side in (self.after, self.mixed))
         to_after, to_before = apart
-        behind = (to_after < to_before)[:, None, :, None, None] & self.cut
-        return behind.flip(2).cumprod(dim=2).flip(2).bool()  # and all behind it
+        behind = (to_after < to_before) & self.cut.flatten(1)
+        return behind.flip(1).cumprod(dim=1).sum(dim=1)  # with all behind it
 
     def turned(self, behind: Tensor) -> _Sides:
-        """The same but where frames are ``behind`` a cut: those are made of the one after."""
+        """The same, but the last ``behind`` frames (B,) are made of the one after."""
+        n = self.mixed.shape[2]
+        after = torch.arange(n, device=behind.device) >= n - behind[:, None]
+        after = after[:, None, :, None, None]
         earlier, later, mixed = (
-            torch.where(behind, self.after, x) for x in (self.earlier, self.later, self.mixed)
+            torch.where(after, self.after, x) for x in (self.earlier, self.later, self.mixed)
         )
-        return self._replace(earlier=earlier, later=later, mixed=mixed)
+        return self._replace(earlier=earlier, later=later, mixed=mixed, behind=after)
 
 
 def _surely_none(flags: Tensor) -> bool:
     """Whether none is set, as far as can be told at once: a GPU would have to be waited for."""
     return flags.device.type == "cpu" and not bool(flags.any())
-
-
-@functools.lru_cache(maxsize=8)
-def _tile(count: int, device: torch.device) -> Tensor:
-    """So many patterns of +1 and -1 that have nothing to do with one another, (count, 3, h, w)."""
-    sizes = (count, _COLOURS, _TILE, _TILE)
-    with torch.inference_mode(False):
-        mixed = torch.zeros(sizes, dtype=torch.int64)
-        for place in torch.meshgrid(*(torch.arange(n) for n in sizes), indexing="ij"):
-            for factor in (0x9E3779B1, 0x85EBCA6B):
-                mixed = (mixed ^ (place + 1)) * factor % 2**32
-                mixed = mixed ^ (mixed >> 15)
-        return (2.0 * (mixed >> 7 & 1) - 1.0).float().to(device)
-
-
-def _patterns(count: int, height: int, width: int, device: torch.device) -> Tensor:
-    """`_tile`, repeated to this size."""
-    repeated = _tile(count, device).repeat(1, 1, -(-height // _TILE), -(-width // _TILE))
-    return repeated[..., :height, :width]
-
-
-def _told_turns(behind: Tensor, size: tuple[int, int]) -> Tensor:
-    """What tells how many of the frames (B, 1, n, 1, 1) are behind a cut: (B, 3, 1, h, w)."""
-    n = behind.shape[2]
-    which = behind.sum(dim=(1, 2, 3, 4))[:, None] == torch.arange(1, n + 1, device=behind.device)
-    patterns = _patterns(n, *size, behind.device)
-    return torch.einsum("bn,nchw->bchw", which.to(patterns), patterns)[:, :, None]
-
-
-def _heard_turns(told: Tensor, n: int) -> Tensor:
-    """Which of n frames are behind a cut by what is told of a low-rate frame, (B, 1, n, 1, 1)."""
-    h, w = told.shape[-2:]
-    if h * w < _LEAST_TOLD:
-        return torch.zeros_like(told[:, :1, None, :1, :1], dtype=torch.bool)
-    residues = told[:, _COLOURS : 2 * _COLOURS].float() / _RESIDUE
-    likeness = torch.einsum("bchw,nchw->bn", residues, _patterns(n, h, w, told.device))
-    most, which = (likeness / (_COLOURS * h * w)).max(dim=1, keepdim=True)
-    count = torch.where(most > _HEARD, which + 1, 0)
-    behind = torch.arange(n, device=told.device) >= n - count
-    return behind[:, None, :, None, None]
 
 
 def _numbers(values: tuple[float, ...], like: Tensor) -> Tensor:
