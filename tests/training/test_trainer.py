@@ -25,7 +25,7 @@ from vs_cvrs.training.transports import straight_through_round
 
 ANY_OPTIONS = {"alone_half": "8h 8h mod 5", "alone_quarter": "8h 8h mod 7"}
 ANY_OPTIONS |= {"shared_half": "8h 8h 8h mod 9", "shared_quarter": "8h 8h 8h mod 9"}
-PARAMETERS = {"lite": 0.707e6, "lite-any": 3.55e6, "robust": 0.835e6, "tiny": 0.305e6}
+PARAMETERS = {"lite": 0.707e6, "lite-any": 3.99e6, "robust": 0.835e6, "tiny": 0.305e6}
 PARAMETERS |= {"base": 11.7e6, "mix": 17.4e6}
 
 TRAIN = ROOT / "scripts" / "train.py"
