@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from vs_cvrs.model.base import round_to_8bit
-from vs_cvrs.model.light import robust
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.motion import bilateral_motion, moved
 from vs_cvrs.model.light.robust import RobustModel
@@ -222,23 +221,6 @@ def test_reduced_precision_costs_little() -> None:
         low = round_to_8bit(model.encode(x, (4, 32, 32)))
         exact, coarse = model.decode(low, (8, 32, 32)), reduced.decode(low, (8, 32, 32))
     assert 0 < (exact - coarse).abs().mean() < 0.01
-
-
-@pytest.mark.parametrize(
-    ("crf", "share"), [(None, 1.0), (12.0, 1.0), (23.0, 1.0), (28.0, 0.4), (40.0, 0.0)]
-)
-def test_the_more_will_be_lost_the_less_is_hidden(crf: float | None, share: float) -> None:
-    assert robust.hiding_strength(crf) == pytest.approx(share)
-    model = small_model()
-    model.crf = crf
-    x = 0.2 + 0.6 * torch.rand(1, 3, 4, 16, 16)
-    with torch.inference_mode():
-        sent = model.downsample(x, (2, 16, 16)) - x[:, :, ::2]
-        model.crf = None
-        told = model.downsample(x, (2, 16, 16)) - x[:, :, ::2]
-    assert (sent.abs().max() < 1e-6) == (share == 0.0)
-    if crf is None:
-        assert torch.equal(sent, told)
 
 
 def test_what_the_sender_is_told_changes_what_it_sends() -> None:

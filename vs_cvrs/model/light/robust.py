@@ -30,16 +30,12 @@ from vs_cvrs.model.light.motion import FINEST, dense_motion, moved, of_two_scene
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
-__all__ = ["RobustModel", "hiding_strength"]
+__all__ = ["RobustModel"]
 
 _FOLDED = 12  # channels of 2x2 pixels
 _PIXELS = 4
 _MIDDLE_CRF = 20.0
 _CRF_SPAN = 8.0
-_WEAKER_FROM, _WEAKER_BY = 23.0, 0.12
-"""From this CRF on less is hidden, by so much of it for each step: what arrives pays less and less,
-and what does not costs the frames that show."""
-
 _DECODED = 2.0
 """Where the weighing of what is decoded against what is interpolated begins (sigmoid)."""
 
@@ -155,11 +151,9 @@ class RobustModel(HalfRateModel):
         folded = in_strips(chain, as_clip(parts, b), reach, 2 * self.down.held, 2)
         latent = unfold(_frames_of(folded), b, 1, 2)
         with torch.autocast(high.device.type, enabled=False):
-            low = in_strips(
+            return in_strips(
                 self.imsm, latent.float(), self.imsm.radius, self.imsm.held, SIZE_MULTIPLE
             )
-            strength = hiding_strength(self.crf)
-            return low if strength == 1.0 else torch.lerp(shown.float(), low, strength)
 
     def upsample(self, low: Tensor, size: Size) -> Tensor:
         """Low-rate frames (B, 3, t, h, w) to (B, 3, T, H, W), T up to 2t, H and W up to h and w."""
@@ -234,13 +228,6 @@ class RobustModel(HalfRateModel):
                 cut.view(b, -1)[:, -1] = True  # nothing is known of what comes behind the last one
             made = torch.where(cut[:, None, None, None], before, made)
         return as_clip(made, b)
-
-
-def hiding_strength(crf: float | None) -> float:
-    """Which share of what the sender would hide it hides, 0 to 1; None: the CRF is not known."""
-    if crf is None:
-        return 1.0
-    return min(1.0, max(0.0, 1.0 - _WEAKER_BY * (crf - _WEAKER_FROM)))
 
 
 def _frames_of(x: Tensor) -> Tensor:
