@@ -36,6 +36,9 @@ _STILL = dict(zip(FACTORS, (0.8, 2.4), strict=True))
 """By how many levels RMS frames of a group may differ where nothing moves. They are off by several
 times as much; detail that moves by less than that is worth less than 0.1 dB."""
 
+_STILL_MIXED = 1.2
+"""Likewise at least, where some frames come from low-rate frames of their own and others do not."""
+
 # Which frame each pixel of 2x2 begins with, for each number of frames: see LiteModel's interlace.
 _PATTERNS = ((0, 0, 0, 0), (0, 1, 1, 0), (0, 1, 2, 0), (0, 1, 2, 3))
 
@@ -240,7 +243,9 @@ class LiteAnyModel(ImsmModel):
         if rescalers is not None:
             frames = rescalers.up(latent, size[1:], layout)
             if t < size[0]:
-                frames = steadied(frames, _STILL[rescalers.alone.factor])
+                still = _STILL[rescalers.alone.factor]
+                mixed = 1 in layout.counts
+                frames = steadied(frames, max(still, _STILL_MIXED) if mixed else still)
             return _filled_up(frames, layout, size[0])
         if t == size[0]:
             return latent[..., : size[1], : size[2]]
