@@ -194,6 +194,16 @@ def test_a_cut_that_the_receiver_is_told_of_keeps_scenes_apart() -> None:
     assert torch.equal(apart.later[1], sides.later[1])
 
 
+def test_motion_is_bent_behind_the_last_low_rate_frame_too() -> None:
+    x, layout = drifting(4, 1.5), Layout.of(4, 2)
+    model = bare(2).shared
+    shown = [x[:, :, 0:1], x[:, :, 2:3]]
+    sides = model._sides(shown, layout, 1)
+    bend = torch.ones(1, 4, 64, 96)
+    for made, side in zip(sides.bent(bend), (sides.earlier, sides.later), strict=True):
+        assert not torch.equal(made, side)
+
+
 @pytest.mark.parametrize("factor", residues.FACTORS)
 @pytest.mark.parametrize("cut", [1, 2, 3, 4])
 def test_frames_are_of_the_scene_that_they_are_of(factor: int, cut: int) -> None:

@@ -527,14 +527,12 @@ class _Sides(NamedTuple):
     behind: Tensor
 
     def bent(self, bend: Tensor) -> tuple[Tensor, Tensor]:
-        """Both sides, moved otherwise; as they are before a cut, and where there is one frame.
+        """Both sides, moved otherwise; before a cut as they are.
 
         Args:
             bend: by what, (B * n, 4, H, W): x and y of the earlier one and of the later one.
         """
         b = self.before.shape[0]
-        if self.places[0] == _ALONE:
-            return self.earlier, self.later
         earlier, later = (
             as_clip(moved(as_frames(frames), way + change, sharp=True), b)
             for frames, way, change in (
