@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vs_cvrs.model.base import round_to_bits
+from vs_cvrs.model.base import round_to_8bit
 from vs_cvrs.model.light.blocks import Shape, Trunk
 from vs_cvrs.model.light.constants import constant
 from vs_cvrs.model.light.cuts import Cut, can_tell, heard, jumps, pattern
@@ -321,8 +321,7 @@ class Rescaler(nn.Module):
             share = torch.sigmoid(share + torch.logit(_mixed_at(places)).view(-1, 1, 1))
             bend = as_frames(unfold(bend, b, 1, f // _BENT))
             bend = F.interpolate(bend, scale_factor=_BENT, mode="bilinear", align_corners=False)
-            earlier, later = sides.bent(bend)
-            made = torch.lerp(earlier, later, share) + more
+            made = torch.lerp(*sides.bent(bend), share) + more
             if _surely_none(sides.behind):
                 return made
             return torch.where(sides.behind, _aligned(made, sides.after), made)
@@ -432,7 +431,7 @@ class Rescalers(NamedTuple):
         if all(net.correction is None for net in nets):
             return torch.cat([draft.low for draft in drafts], dim=2)
         with torch.no_grad():
-            low_rate = round_to_bits(torch.cat([draft.low for draft in drafts], dim=2), 8)
+            low_rate = round_to_8bit(torch.cat([draft.low for draft in drafts], dim=2))
             read = self._read(low_rate, high.shape[-2:], layout)
         made = []
         for low, (net, draft) in enumerate(zip(nets, drafts, strict=True)):
@@ -548,15 +547,13 @@ class _Sides(NamedTuple):
     def apart(self, cut: Tensor, here: Tensor) -> _Sides:
         """The same, but where there is a ``cut`` (B,) all frames are what is shown ``here``."""
         flags = cut[:, None, None, None, None]
-        earlier, later, mixed = (
-            torch.where(flags, here, x) for x in (self.earlier, self.later, self.mixed)
-        )
-        return self._replace(earlier=earlier, later=later, mixed=mixed, cut=self.cut | flags)
+        return self._made_of(here, flags)._replace(cut=self.cut | flags)
 
     def behind_cut(self, frames: Tensor) -> Tensor:
         """How many of these frames (B, 3, n, H, W) are of the later scene, (B,)."""
-        apart = ((frames - side).abs().mean(dim=(1, 3, 4)) for side in (self.after, self.mixed))
-        to_after, to_before = apart
+        to_after, to_before = (
+            (frames - side).abs().mean(dim=(1, 3, 4)) for side in (self.after, self.mixed)
+        )
         behind = (to_after < to_before) & self.cut.flatten(1)
         return behind.flip(1).cumprod(dim=1).sum(dim=1)  # with all behind it
 
@@ -565,15 +562,23 @@ class _Sides(NamedTuple):
         n = self.mixed.shape[2]
         after = torch.arange(n, device=behind.device) >= n - behind[:, None]
         after = after[:, None, :, None, None]
+        return self._made_of(self.after, after)._replace(behind=after)
+
+    def _made_of(self, frames: Tensor, flags: Tensor) -> _Sides:
+        """The same, but where ``flags`` are set both sides and their mix are ``frames``."""
         earlier, later, mixed = (
-            torch.where(after, self.after, x) for x in (self.earlier, self.later, self.mixed)
+            torch.where(flags, frames, x) for x in (self.earlier, self.later, self.mixed)
         )
-        return self._replace(earlier=earlier, later=later, mixed=mixed, behind=after)
+        return self._replace(earlier=earlier, later=later, mixed=mixed)
 
 
 def _surely_none(flags: Tensor) -> bool:
-    """Whether none is set, as far as can be told at once: a GPU would have to be waited for."""
-    return flags.device.type == "cpu" and not bool(flags.any())
+    """Whether none is set, as far as can be told at once: a GPU would have to be waited for.
+
+    In training it is, for the losses.
+    """
+    known = flags.device.type == "cpu" or torch.is_grad_enabled()
+    return known and not bool(flags.any())
 
 
 def _numbers(values: tuple[float, ...], like: Tensor) -> Tensor:
