@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import round_to_bits
-from vs_cvrs.model.light import residues
+from vs_cvrs.model.light import motion, residues
 from vs_cvrs.model.light.blocks import Net, Shape
 from vs_cvrs.model.light.residues import Draft, Rescaler, Rescalers
 from vs_cvrs.model.light.time_net import Layout
@@ -198,7 +198,7 @@ def test_motion_is_bent_behind_the_last_low_rate_frame_too() -> None:
     x, layout = drifting(4, 1.5), Layout.of(4, 2)
     model = bare(2).shared
     shown = [x[:, :, 0:1], x[:, :, 2:3]]
-    sides = model._sides(shown, layout, 1)
+    sides = model._sides(shown, layout, 1, residues.motions(shown, layout)[1])
     bend = torch.ones(1, 4, 64, 96)
     for made, side in zip(sides.bent(bend), (sides.earlier, sides.later), strict=True):
         assert not torch.equal(made, side)
@@ -305,8 +305,40 @@ def test_a_rough_frame_takes_detail_from_the_next_one() -> None:
     x = drifting(2, 2.0)
     rough = F.avg_pool2d(x[0].transpose(0, 1), 5, 1, 2, count_include_pad=False)
     rough = rough.transpose(0, 1)[None, :, :1] + 0.03
-    made = residues._aligned(rough, x[:, :, 1:])
+    behind = torch.ones(1, 1, 1, 1, 1, dtype=torch.bool)
+    sharp, same = (
+        residues.Rough(rough, x[:, :, 1:], flags) for flags in (behind, torch.zeros_like(behind))
+    )
+    made, *others = residues.aligned([sharp, same, sharp])
+    assert torch.equal(others[0], rough)
+    assert torch.equal(others[1], made)
     assert psnr(made, x[:, :, :1]) > psnr(rough, x[:, :, :1]) + 3.0
+
+
+def test_motion_of_a_group_is_searched_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+
+    def counted(*args: torch.Tensor) -> torch.Tensor:
+        found.append(motion.searched(*args))
+        return found[-1]
+
+    monkeypatch.setattr(residues, "searched", counted)
+    x, layout = drifting(7, 1.5), Layout.of(7, 3)
+    shown = [x[:, :, owned[0] : owned[0] + 1] for owned in map(layout.owned, range(3))]
+    each = residues.motions(shown, layout)
+    assert [len(found[0])] == [sum(len(part) for part in each if part is not None)] == [4]
+    for low, part in enumerate(each):
+        first, second, places = layout.around(low) or (0, 0, ())
+        for n, place in enumerate(places):
+            alone = motion.bilateral_motion(
+                shown[first][:, :, 0], shown[second][:, :, 0], torch.tensor([place])
+            )
+            assert part is not None
+            assert torch.equal(part[n : n + 1], alone)
+    with torch.inference_mode():
+        model = bare(2)
+        model.up(model.down(x, (32, 48), layout), (64, 96), layout)
+    assert len(found) == 3
 
 
 def test_a_low_rate_frame_alone_is_repeated() -> None:

@@ -12,13 +12,25 @@ surroundings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vs_cvrs.model.light.constants import constant
 
-__all__ = ["FINEST", "bilateral_motion", "dense_motion", "moved", "of_two_scenes", "ways"]
+__all__ = [
+    "FINEST",
+    "bilateral_motion",
+    "coarse_luma",
+    "dense",
+    "dense_motion",
+    "moved",
+    "of_two_scenes",
+    "searched",
+    "ways",
+]
 
 FINEST = 4
 """Motion is found for blocks of this many pixels squared."""
@@ -41,6 +53,7 @@ of what they did before."""
 
 _OFFSETS = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1))
 _STAYS = _OFFSETS.index((0, 0))
+_ROW = 3
 
 
 def bilateral_motion(before: Tensor, after: Tensor, places: Tensor | None = None) -> Tensor:
@@ -55,8 +68,23 @@ def bilateral_motion(before: Tensor, after: Tensor, places: Tensor | None = None
         (N, 2, H/4, W/4), rounded up: x and y in pixels of the frames. What is at p in the frame
         between stands at p - back * motion before it and at p + on * motion after it, see `ways`.
     """
+    first, second = coarse_luma(torch.cat((before, after))).chunk(2)
+    return searched(first, second, places)
+
+
+def coarse_luma(frames: Tensor) -> Tensor:
+    """What the search looks at of frames (N, 3, H, W): (N, 1, H/4, W/4), rounded up."""
+    with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
+        return _halved(_halved(_luma(frames.float())))
+
+
+def searched(before: Tensor, after: Tensor, places: Tensor | None = None) -> Tensor:
+    """`bilateral_motion` of frames of which `coarse_luma` is known. Frames are searched at once.
+
+    A search is some thousands of small steps: a GPU that is told of each by itself waits for that.
+    """
     with torch.no_grad(), torch.autocast(before.device.type, enabled=False):
-        pairs = [_halved(_halved(_luma(torch.cat((before, after)).float())))]
+        pairs = [torch.cat((before, after))]
         while min(pairs[-1].shape[-2:]) >= 2 * _LEAST_SIDE:
             pairs.append(_halved(pairs[-1]))
         n, _, h, w = pairs[-1].shape
@@ -67,14 +95,18 @@ def bilateral_motion(before: Tensor, after: Tensor, places: Tensor | None = None
                 motion = 2.0 * F.interpolate(motion, size, mode="bilinear", align_corners=False)
             first, second = pair.chunk(2)
             for step in _STEPS:
-                motion = _searched(first, second, motion, step, ways(places))
+                motion = _step(first, second, motion, step, ways(places))
         return motion * FINEST
 
 
 def dense_motion(before: Tensor, after: Tensor, places: Tensor | None = None) -> Tensor:
     """`bilateral_motion` for every pixel: (N, 2, H, W)."""
-    motion = bilateral_motion(before, after, places)
-    return F.interpolate(motion, before.shape[-2:], mode="bilinear", align_corners=False)
+    return dense(bilateral_motion(before, after, places), before.shape[-2:])
+
+
+def dense(motion: Tensor, size: Sequence[int]) -> Tensor:
+    """Motion of blocks for every pixel of frames of this height and width."""
+    return F.interpolate(motion, tuple(size), mode="bilinear", align_corners=False)
 
 
 def ways(places: Tensor | None) -> tuple[Tensor | float, Tensor | float]:
@@ -138,7 +170,7 @@ def _halved(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2, ceil_mode=True)
 
 
-def _searched(
+def _step(
     first: Tensor,
     second: Tensor,
     motion: Tensor,
@@ -154,13 +186,20 @@ def _searched(
     h, w = motion.shape[-2:]
     further = steps * constant((2.0 / w, 2.0 / h), motion.dtype, motion.device)
     costs = []
-    for tried, shift in zip(motion + steps.view(-1, 1, 2, 1, 1), further, strict=True):
-        difference = _sampled(first, earlier - back * shift) - _sampled(second, later + on * shift)
-        strange = (tried - surroundings).square().sum(dim=1, keepdim=True).sqrt()
-        costs.append(_mean(difference.abs(), _WINDOW) + _PRICE * strange)
+    # Rows of three at once: one by one they are more to be told of, all nine take more memory.
+    for row, shifts in zip(torch.split(steps, _ROW), torch.split(further, _ROW), strict=True):
+        shift = shifts[:, None, None]
+        ahead, behind = (
+            _sampled(frame, (places[:, None] + _each(way) * shift).flatten(1, 2))
+            for frame, places, way in ((first, earlier, -back), (second, later, on))
+        )
+        difference = (ahead - behind).abs().view(-1, _ROW, h, w)
+        tried = motion[:, None] + row[:, :, None, None]
+        strange = (tried - surroundings[:, None]).square().sum(dim=2).sqrt()
+        costs.append(_mean(difference, _WINDOW) + _PRICE * strange)
     cost = torch.cat(costs, dim=1)
     best, least = torch.zeros_like(cost[:, 0], dtype=torch.int64), cost[:, 0]
-    for index in range(1, len(costs)):  # a third of what argmin over channels takes
+    for index in range(1, len(_OFFSETS)):  # a third of what argmin over channels takes
         less = cost[:, index] < least
         best = best.masked_fill_(less, index)
         least = torch.minimum(least, cost[:, index])
@@ -173,6 +212,11 @@ def _searched(
     )
     change = torch.where((best == _STAYS)[:, None], finer, change)
     return _median(_median(motion + step * change))
+
+
+def _each(way: Tensor | float) -> Tensor | float:
+    """A factor of each frame for several of it, (N, 1, 1, 1, 1)."""
+    return way[:, None] if isinstance(way, Tensor) else way
 
 
 def _lowest(before: Tensor, here: Tensor, after: Tensor) -> Tensor:

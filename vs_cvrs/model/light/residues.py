@@ -14,7 +14,7 @@ Of 10 bits the residue has quarters of levels, which carry more with the same ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -27,12 +27,29 @@ from vs_cvrs.model.light.blocks import Shape, Trunk
 from vs_cvrs.model.light.constants import constant
 from vs_cvrs.model.light.cuts import Cut, can_tell, heard, jumps, pattern
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
-from vs_cvrs.model.light.motion import dense_motion, moved, of_two_scenes, ways
+from vs_cvrs.model.light.motion import (
+    coarse_luma,
+    dense,
+    moved,
+    of_two_scenes,
+    searched,
+    ways,
+)
 from vs_cvrs.model.light.resampling import filled, resampled, restored
 from vs_cvrs.model.light.time_net import MAX_SLOTS, Layout
 from vs_cvrs.model.strips import in_strips
 
-__all__ = ["FACTORS", "Rescaler", "Rescalers", "bounds", "factor_between", "hide", "reveal"]
+__all__ = [
+    "FACTORS",
+    "Rescaler",
+    "Rescalers",
+    "aligned",
+    "bounds",
+    "factor_between",
+    "hide",
+    "motions",
+    "reveal",
+]
 
 FACTORS = (2, 4)
 """Frames are resampled to one of these times the low size."""
@@ -194,6 +211,7 @@ class Rescaler(nn.Module):
         layout: Layout,
         low: int,
         shown_frames: Sequence[Tensor],
+        motion: Tensor | None,
     ) -> Draft:
         """A low-rate frame of height and width ``size``, and what it is made of.
 
@@ -203,6 +221,7 @@ class Rescaler(nn.Module):
             layout: of the group.
             low: which of its low-rate frames.
             shown_frames: those that the low-rate frames show, resampled to ``around``.
+            motion: what `motions` found between those.
         """
         shown, *hidden = layout.owned(low)
         with torch.autocast(high.device.type, enabled=False):
@@ -215,7 +234,7 @@ class Rescaler(nn.Module):
             if hidden:
                 wanted = [resampled(high[:, :, n : n + 1], *self.around(size)) for n in hidden]
                 left_out = torch.cat(wanted, dim=2)
-                sides, cut = self._sent_sides(shown_frames, layout, low, left_out, size)
+                sides, cut = self._sent_sides(shown_frames, layout, low, motion, left_out, size)
                 errors.append(left_out - sides.mixed)
         sent = self._residues(self.down, told, errors)
         over = None if cut is None else pattern(cut, len(hidden), size)
@@ -277,26 +296,29 @@ class Rescaler(nn.Module):
             shown = enlarged + unfold(details, b, 1, self.factor) / _DIFFERENCE
         return Read(told, enlarged, shown)
 
-    def left_out(self, read: Sequence[Read], layout: Layout, low: int) -> Tensor:
-        """The frames that a low-rate frame carries besides the one it shows, (B, 3, n, H, W).
+    def left_out(
+        self, read: Sequence[Read], layout: Layout, low: int, motion: Tensor | None
+    ) -> Rough:
+        """The frames that a low-rate frame carries besides the one it shows, see `aligned`.
 
         Args:
             read: what the group's low-rate frames say.
             layout: of the group.
             low: which of them.
+            motion: what `motions` found between what they show.
         """
         h, w = read[low].told.shape[-2:]
         cut: Cut | None = None
         if can_tell((h, w)) and layout.around(low) is not None:
             residues = read[low].told[:, _COLOURS : 2 * _COLOURS].float() / _RESIDUE
             cut = heard(residues, layout.counts[low] - 1)
-        sides = self._sides([each.shown for each in read], layout, low, cut and cut.there)
+        sides = self._sides([each.shown for each in read], layout, low, motion, cut and cut.there)
         if cut is not None:
             sides = sides.turned(cut.behind)
         return self._between(read[low], sides)
 
-    def _between(self, here: Read, sides: _Sides) -> Tensor:
-        """Frames that one low-rate frame carries besides the one it shows, (B, 3, n, H, W)."""
+    def _between(self, here: Read, sides: _Sides) -> Rough:
+        """Frames that one low-rate frame carries besides the one it shows."""
         assert self.between is not None
         b, n, f = here.shown.shape[0], len(sides.places), self.factor
         with torch.autocast(here.shown.device.type, enabled=False):
@@ -321,21 +343,19 @@ class Rescaler(nn.Module):
             share = torch.sigmoid(share + torch.logit(_mixed_at(places)).view(-1, 1, 1))
             bend = as_frames(unfold(bend, b, 1, f // _BENT))
             bend = F.interpolate(bend, scale_factor=_BENT, mode="bilinear", align_corners=False)
-            made = torch.lerp(*sides.bent(bend), share) + more
-            if _surely_none(sides.behind):
-                return made
-            return torch.where(sides.behind, _aligned(made, sides.after), made)
+            return Rough(torch.lerp(*sides.bent(bend), share) + more, sides.after, sides.behind)
 
     def _sent_sides(
         self,
         shown: Sequence[Tensor],
         layout: Layout,
         low: int,
+        motion: Tensor | None,
         left_out: Tensor,
         size: tuple[int, int],
     ) -> tuple[_Sides, Cut | None]:
         """`_sides` as the receiver will find them, and what it must be told of a cut for that."""
-        sides = self._sides(shown, layout, low)
+        sides = self._sides(shown, layout, low, motion)
         if not can_tell(size) or layout.around(low) is None:
             return sides, None
         there = sides.cut.flatten(1).any(dim=1)
@@ -346,7 +366,12 @@ class Rescaler(nn.Module):
         return sides.turned(behind), Cut(there, behind)
 
     def _sides(
-        self, shown: Sequence[Tensor], layout: Layout, low: int, cut: Tensor | None = None
+        self,
+        shown: Sequence[Tensor],
+        layout: Layout,
+        low: int,
+        motion: Tensor | None,
+        cut: Tensor | None = None,
     ) -> _Sides:
         """Of the frames that a low-rate frame carries besides the one it shows.
 
@@ -354,11 +379,12 @@ class Rescaler(nn.Module):
             shown: by the low-rate frames.
             layout: of the group.
             low: which of its low-rate frames.
+            motion: what `motions` found of it.
             cut: whether the frames shown around it are of two scenes, (B,); None: find out.
         """
         n, here = layout.counts[low] - 1, shown[low]
         around = layout.around(low)
-        if around is None:
+        if around is None or motion is None:
             still = here.expand(-1, -1, n, -1, -1)
             nothing = torch.ones_like(here[:, :1, :, :1, :1], dtype=torch.bool)
             rest = as_frames(torch.zeros_like(still[:, :2]))
@@ -371,9 +397,9 @@ class Rescaler(nn.Module):
             as_frames(x.expand(-1, -1, n, -1, -1)) for x in (shown[first], shown[second], here)
         )
         at = _numbers(places, here).repeat(b)
-        motion = dense_motion(before, after, at)
         back, on = ways(at)
-        back, on = -back * motion, on * motion
+        way = dense(motion, here.shape[-2:])
+        back, on = -back * way, on * way
         earlier, later = moved(before, back, sharp=True), moved(after, on, sharp=True)
         with torch.no_grad():
             two = (
@@ -427,12 +453,16 @@ class Rescalers(NamedTuple):
             for first in (layout.owned(low)[0] for low in range(len(layout.counts)))
         ]
         nets = [self._of(layout, low) for low in range(len(shown))]
-        drafts = [net.draft(high, size, layout, low, shown) for low, net in enumerate(nets)]
+        motion = motions(shown, layout)
+        drafts = [
+            net.draft(high, size, layout, low, shown, motion[low]) for low, net in enumerate(nets)
+        ]
         if all(net.correction is None for net in nets):
             return torch.cat([draft.low for draft in drafts], dim=2)
         with torch.no_grad():
             low_rate = round_to_8bit(torch.cat([draft.low for draft in drafts], dim=2))
             read = self._read(low_rate, high.shape[-2:], layout)
+            left_out = self._left_out(read, layout)
         made = []
         for low, (net, draft) in enumerate(zip(nets, drafts, strict=True)):
             errors = []
@@ -440,7 +470,7 @@ class Rescalers(NamedTuple):
                 with torch.no_grad():
                     errors = [shown[low] - read[low].shown]
                     if draft.left_out is not None:
-                        errors.append(draft.left_out - net.left_out(read, layout, low))
+                        errors.append(draft.left_out - next(left_out))
             made.append(net.corrected(draft, errors, high.shape[-2:]))
         return torch.cat(made, dim=2)
 
@@ -450,11 +480,12 @@ class Rescalers(NamedTuple):
         Not clamped.
         """
         read = self._read(low, size, layout)
+        left_out = self._left_out(read, layout)
         made = []
         for j, here in enumerate(read):
             made.append(restored(here.shown, *size))
             if layout.counts[j] > 1:
-                made.append(restored(self.shared.left_out(read, layout, j), *size))
+                made.append(restored(next(left_out), *size))
         return torch.cat(made, dim=2)
 
     def limits(self, low: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
@@ -465,6 +496,20 @@ class Rescalers(NamedTuple):
         ]
         lowest, highest = (torch.cat(ends, dim=2) for ends in zip(*each, strict=True))
         return lowest, highest
+
+    def _left_out(self, read: Sequence[Read], layout: Layout) -> Iterator[Tensor]:
+        """What is left out, (B, 3, n, H, W), of each low-rate frame that carries more than one."""
+        motion = motions([each.shown for each in read], layout)
+        rough = (
+            self.shared.left_out(read, layout, low, motion[low])
+            for low, count in enumerate(layout.counts)
+            if count > 1
+        )
+        if _known_at_once(read[0].shown):
+            for each in rough:  # one by one: less is held at a time
+                yield from aligned([each])
+        else:
+            yield from aligned(list(rough))
 
     def _read(self, low: Tensor, size: Sequence[int], layout: Layout) -> list[Read]:
         frames = enumerate(torch.split(low, 1, dim=2))
@@ -498,6 +543,16 @@ class Read(NamedTuple):
     told: Tensor
     enlarged: Tensor
     shown: Tensor
+
+
+class Rough(NamedTuple):
+    """Frames (B, 3, n, H, W) that are left out, and one ``after`` them; those ``behind`` a cut are
+    of its scene.
+    """
+
+    frames: Tensor
+    after: Tensor
+    behind: Tensor
 
 
 class _Sides(NamedTuple):
@@ -572,25 +627,68 @@ class _Sides(NamedTuple):
         return self._replace(earlier=earlier, later=later, mixed=mixed)
 
 
-def _surely_none(flags: Tensor) -> bool:
-    """Whether none is set, as far as can be told at once: a GPU would have to be waited for.
+def motions(shown: Sequence[Tensor], layout: Layout) -> list[Tensor | None]:
+    """Motion of what each low-rate frame carries besides the one it shows, searched for at once.
+
+    Args:
+        shown: by the low-rate frames, (B, 3, 1, H, W) each.
+        layout: of the group.
+
+    Returns:
+        (B * n, 2, H/4, W/4) for each, see `bilateral_motion`; None where there is nothing to find.
+    """
+    found: list[Tensor | None] = [None] * len(layout.counts)
+    between = {}
+    for low, count in enumerate(layout.counts):
+        around = layout.around(low)
+        if count > 1 and around is not None:
+            between[low] = around
+    if between:
+        coarse = [coarse_luma(frame[:, :, 0]) for frame in shown]
+        earlier = [coarse[first].repeat_interleave(len(at), 0) for first, _, at in between.values()]
+        later = [coarse[second].repeat_interleave(len(at), 0) for _, second, at in between.values()]
+        places = [_numbers(at, coarse[0]).repeat(len(coarse[0])) for *_, at in between.values()]
+        motion = searched(torch.cat(earlier), torch.cat(later), torch.cat(places))
+        parts = torch.split(motion, [len(part) for part in earlier])
+        for low, part in zip(between, parts, strict=True):
+            found[low] = part
+    return found
+
+
+def aligned(rough: Sequence[Rough]) -> list[Tensor]:
+    """Frames (B, 3, n, H, W), those behind a cut moved to where things are in the one after it."""
+    cut = [n for n, each in enumerate(rough) if not _surely_none(each.behind)]
+    frames = [each.frames for each in rough]
+    if not cut:
+        return frames
+    here = torch.cat([coarse_luma(as_frames(rough[n].frames)) for n in cut])
+    there = torch.cat([coarse_luma(as_frames(rough[n].after)) for n in cut])
+    motion = searched(here, there, torch.zeros_like(here[:, 0, 0, 0]))
+    sizes = [frames[n].shape[0] * frames[n].shape[2] for n in cut]
+    for n, part in zip(cut, torch.split(motion, sizes), strict=True):
+        before = as_frames(frames[n])
+        way = 2.0 * dense(part, before.shape[-2:])
+        after = moved(as_frames(rough[n].after), way, sharp=True)
+        better = as_clip(torch.lerp(before, after, _ALIGNED), frames[n].shape[0])
+        frames[n] = torch.where(rough[n].behind, better, frames[n])
+    return frames
+
+
+def _known_at_once(values: Tensor) -> bool:
+    """Whether values are known at once. A GPU would have to be waited for.
 
     In training it is, for the losses.
     """
-    known = flags.device.type == "cpu" or torch.is_grad_enabled()
-    return known and not bool(flags.any())
+    return values.device.type == "cpu" or torch.is_grad_enabled()
+
+
+def _surely_none(flags: Tensor) -> bool:
+    """Whether none is set, as far as can be told at once."""
+    return _known_at_once(flags) and not bool(flags.any())
 
 
 def _numbers(values: tuple[float, ...], like: Tensor) -> Tensor:
     return constant(values, like.dtype, like.device)
-
-
-def _aligned(rough: Tensor, after: Tensor) -> Tensor:
-    """Rough frames (B, 3, n, H, W), and another of their scene, moved to where things are there."""
-    b = rough.shape[0]
-    rough, after = as_frames(rough), as_frames(after)
-    motion = dense_motion(rough, after, torch.zeros_like(rough[:, 0, 0, 0]))
-    return as_clip(torch.lerp(rough, moved(after, 2.0 * motion, sharp=True), _ALIGNED), b)
 
 
 def _mixed_at(places: Tensor) -> Tensor:
