@@ -22,7 +22,7 @@ def test_patterns_have_nothing_to_do_with_one_another() -> None:
         assert (tile * tile.roll(shift, (2, 3))).mean().abs() < bound
 
 
-@pytest.mark.parametrize("size", [SIZE, (130, 70), (64, 64)])
+@pytest.mark.parametrize("size", [SIZE, (130, 70), (64, 64), (270, 480)])
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("most", [4, 0])
 def test_residues_tell_of_a_cut(size: tuple[int, int], count: int, most: int) -> None:
@@ -45,6 +45,20 @@ def test_residues_without_a_pattern_tell_of_none() -> None:
     assert not cuts.heard(x, 3).there.any()
     flat = torch.arange(-4.0, 5.0)[:, None, None, None].expand(-1, 3, 64, 96)
     assert not cuts.heard(flat, 3).there.any()
+
+
+def test_most_of_a_large_frame_stays_as_it_is() -> None:
+    cut = Cut(torch.tensor([True]), torch.tensor([1]))
+    for size, share in (((128, 224), 0.11), ((540, 960), 0.0062)):
+        over = cuts.pattern(cut, 2, size)
+        assert 0.9 * share < (over != 0).float().mean() < share
+
+
+@pytest.mark.parametrize("period", [2, 3, 8, 64])
+def test_periodic_residues_tell_of_none(period: int) -> None:
+    torch.manual_seed(11)
+    tile = torch.randint(-4, 5, (20, 3, period, period)).float()
+    assert not cuts.heard(tile.repeat(1, 1, 256 // period, 512 // period), 3).there.any()
 
 
 def test_small_frames_cannot_tell() -> None:

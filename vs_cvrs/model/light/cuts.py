@@ -28,6 +28,9 @@ _AMPLITUDE = 0.6
 _HEARD = 0.25
 """Levels of a pattern from which on it is taken to be there."""
 
+_TELLING = 3000
+"""Pixels of larger frames that tell; the others keep their residues as they are."""
+
 _TILE = 64
 """Pixels after which a pattern repeats, across and down."""
 
@@ -77,29 +80,44 @@ def pattern(cut: Cut, count: int, size: tuple[int, int]) -> Tensor:
     which = which & cut.there[:, None]
     chosen = _AMPLITUDE * torch.einsum("bn,nchw->bchw", which.to(tile), tile)
     over = chosen.repeat(1, 1, *(-(-n // _TILE) for n in size))
-    return over[:, :, None, : size[0], : size[1]]
+    return (over[:, :, : size[0], : size[1]] * _telling(*size, tile.device)[0]).unsqueeze(2)
 
 
 def heard(residues: Tensor, count: int) -> Cut:
     """What residues (B, 3, h, w), in levels, tell of a cut among ``count`` frames left out."""
     h, w = residues.shape[-2:]
+    telling, samples = _telling(h, w, residues.device)
     down, across = -(-h // _TILE), -(-w // _TILE)
-    filled = F.pad(residues, (0, across * _TILE - w, 0, down * _TILE - h))
+    filled = F.pad(residues * telling, (0, across * _TILE - w, 0, down * _TILE - h))
     sums = filled.reshape(-1, _COLOURS, down, _TILE, across, _TILE).sum(dim=(2, 4))
-    likeness = torch.einsum("bchw,nchw->bn", sums, _tile(count + 1, residues.device))
-    most, behind = (likeness / (_COLOURS * h * w)).max(dim=1)
+    likeness = torch.einsum("bchw,nchw->bn", sums, _tile(count + 1, residues.device)) / samples
+    most, behind = likeness.max(dim=1)
     there = most > _HEARD
     return Cut(there, torch.where(there, behind, 0))
 
 
 @functools.lru_cache(maxsize=8)
+def _telling(height: int, width: int, device: torch.device) -> tuple[Tensor, int]:
+    """The pixels of a frame that tell, (h, w) of 1 and 0, and how many samples they have."""
+    with torch.inference_mode(False):  # whoever asks first: training may come next
+        share = min(1.0, _TELLING / (height * width))
+        telling = (_mixed((height, width)) < share * 2**32).float()
+        return telling.to(device), _COLOURS * int(telling.sum())
+
+
+@functools.lru_cache(maxsize=8)
 def _tile(count: int, device: torch.device) -> Tensor:
     """So many patterns that have nothing to do with one another, (count, 3, h, w)."""
-    sizes = (count, _COLOURS, _TILE, _TILE)
-    with torch.inference_mode(False):  # whoever asks first: training may come next
-        mixed = torch.zeros(sizes, dtype=torch.int64)
-        for place in torch.meshgrid(*(torch.arange(n) for n in sizes), indexing="ij"):
-            for factor in (0x9E3779B1, 0x85EBCA6B):
-                mixed = (mixed ^ (place + 1)) * factor % 2**32
-                mixed = mixed ^ (mixed >> 15)
+    with torch.inference_mode(False):
+        mixed = _mixed((count, _COLOURS, _TILE, _TILE))
         return (2.0 * (mixed >> 7 & 1) - 1.0).float().to(device)
+
+
+def _mixed(sizes: tuple[int, ...]) -> Tensor:
+    """Numbers of 32 bits that look random and are the same everywhere."""
+    mixed = torch.zeros(sizes, dtype=torch.int64)
+    for place in torch.meshgrid(*(torch.arange(n) for n in sizes), indexing="ij"):
+        for factor in (0x9E3779B1, 0x85EBCA6B):
+            mixed = (mixed ^ (place + 1)) * factor % 2**32
+            mixed = mixed ^ (mixed >> 15)
+    return mixed
