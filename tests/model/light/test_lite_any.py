@@ -333,8 +333,10 @@ def test_frames_of_groups_that_keep_them_do_not_meet() -> None:
     assert torch.equal(restored[:, :, 2:3], alone)
 
 
-def test_networks_of_frames_left_out_can_begin_as_those_of_frames_alone() -> None:
-    model = small_model(shared_quarter="16h 16hq 16h mod 9")
+@pytest.mark.parametrize("more", ["", "h", "q"])
+def test_networks_of_frames_left_out_can_begin_as_those_of_frames_alone(more: str) -> None:
+    deeper = "16hq 16hq 16h mod 9" if more == "q" else "16hh 16hq 16h mod 9"
+    model = small_model(shared_quarter=deeper if more else "16h 16hq 16h mod 9")
     model.share()
     x = smooth((4, 64, 64))
     with torch.inference_mode():

@@ -58,6 +58,13 @@ class ResidualBlock(nn.Module):
         self.conv1 = conv3(width, width)
         self.conv2 = conv3(width, width, _RESIDUAL_INIT)
 
+    @torch.no_grad()
+    def change_nothing(self) -> None:
+        """Begin as if there were no such block; it learns as others do."""
+        nn.init.zeros_(self.conv2.weight)
+        assert self.conv2.bias is not None
+        nn.init.zeros_(self.conv2.bias)
+
     def forward(self, x: Tensor, groups: int) -> Tensor:
         return added(self.conv2, activated3(self.conv1, shift_time(x, groups)), x)
 
@@ -84,6 +91,13 @@ class CoarseBlock(nn.Module):
         self.expand = nn.Conv2d(2 * width, 4 * width, 1)
         with torch.no_grad():
             self.expand.weight.mul_(_RESIDUAL_INIT)
+
+    @torch.no_grad()
+    def change_nothing(self) -> None:
+        """See `ResidualBlock.change_nothing`."""
+        nn.init.zeros_(self.expand.weight)
+        assert self.expand.bias is not None
+        nn.init.zeros_(self.expand.bias)
 
     def forward(self, x: Tensor, groups: int) -> Tensor:
         n, c, h, w = x.shape

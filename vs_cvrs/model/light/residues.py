@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import round_to_8bit
-from vs_cvrs.model.light.blocks import Shape, Trunk
+from vs_cvrs.model.light.blocks import CoarseBlock, ResidualBlock, Shape, Trunk
 from vs_cvrs.model.light.constants import constant
 from vs_cvrs.model.light.cuts import Cut, can_tell, heard, jumps, pattern
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
@@ -182,16 +182,29 @@ class Rescaler(nn.Module):
     def begin_as(self, other: Rescaler) -> None:
         """Take over what one has learned that knows of no frames between.
 
+        Blocks that the sender's network has more than the other's change nothing yet.
+
         Raises:
             ValueError: its networks have other widths or blocks.
         """
-        if (self.shape.down, self.shape.up) != (other.shape.down, other.shape.up):
+        here, theirs = self.shape.down, other.shape.down
+        more = here.blocks.removeprefix(theirs.blocks)
+        if (
+            self.shape.up != other.shape.up
+            or here.width != theirs.width
+            or here.blocks != theirs.blocks + more
+        ):
             raise ValueError(
-                f"networks of {self.shape.down} and {self.shape.up} cannot begin as others of "
-                f"{other.shape.down} and {other.shape.up}"
+                f"networks of {here} and {self.shape.up} cannot begin as others of "
+                f"{theirs} and {other.shape.up}"
             )
         self.up.load_state_dict(other.up.state_dict())
-        self.down.blocks.load_state_dict(other.down.blocks.state_dict())
+        for n, block in enumerate(self.down.blocks):
+            if n < len(theirs.blocks):
+                block.load_state_dict(other.down.blocks[n].state_dict())
+            else:
+                assert isinstance(block, (ResidualBlock, CoarseBlock))
+                block.change_nothing()
         self.down.last.load_state_dict(other.down.last.state_dict())
         for mine, source in (
             (self.down.first, other.down.first),
