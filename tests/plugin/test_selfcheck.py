@@ -291,6 +291,23 @@ def test_a_damaged_group_gets_its_contrast_back() -> None:
     assert shown.max() == 255
 
 
+@pytest.mark.parametrize(("ratio", "scale"), [((2, 1), 2), ((2, 1), 4), ((5, 4), 2), ((4, 1), 2)])
+def test_of_a_damaged_group_is_restored_what_arrived(ratio: tuple[int, int], scale: int) -> None:
+    source = panned(15 if ratio == (5, 4) else 16, 224, 144)  # whole groups
+    low = core.cvrs.Downsample(
+        clip_of(source, (30, 1)), factor_num=ratio[0], factor_den=ratio[1], scale=scale,
+        check=0, device="cpu",
+    )  # fmt: skip
+    shown = {}
+    for kind in (vs.YUV444P8, vs.YUV420P8):
+        sent = core.resize.Bicubic(low, format=kind, matrix_s="709")
+        back = core.resize.Bicubic(sent, format=vs.RGB24, matrix_in_s="709")
+        restored = core.cvrs.Upsample(back, device="cpu")
+        assert {f.props.CVRSIntact for f in restored.frames()} == {0}
+        shown[kind] = {f.props.CVRSSource for f in restored.frames()}
+    assert shown == {vs.YUV444P8: {"partly"}, vs.YUV420P8: {"repeated"}}
+
+
 def spoilt(value: float) -> Any:
     source = core.std.BlankClip(format=vs.RGBS, width=32, height=24, length=8, color=[0.5] * 3)
 

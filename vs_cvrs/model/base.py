@@ -118,6 +118,18 @@ class CvrsModel(nn.Module, abc.ABC):
         """
         return torch.zeros_like(low), torch.ones_like(low)
 
+    def arrived(self, low: Tensor, restored: Tensor) -> bool | None:
+        """Whether what low-rate frames hide is still in them, by what was restored of them.
+
+        Args:
+            low: as they were received, (1, 3, t, h, w) in 0..1.
+            restored: the frames made of them, (1, 3, T, H, W).
+
+        Returns:
+            None where that does not show.
+        """
+        return None
+
     def imsm_parameters(self) -> list[nn.Parameter]:
         """Parameters of the invertible part, which training can take apart from the rest."""
         return []

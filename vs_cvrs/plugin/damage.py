@@ -122,8 +122,17 @@ class Judge:
             )
         return None
 
-    def repeat_if_better(self, unit: Unit, levels: Levels, output: Frames) -> bool:
-        """Show repeated low-rate frames where what is restored cannot be trusted; say whether."""
+    def repeat_if_better(
+        self, unit: Unit, levels: Levels, output: Frames, arrived: bool | None = None
+    ) -> bool:
+        """Show repeated low-rate frames where what is restored cannot be trusted; say whether.
+
+        Args:
+            unit: the frames in question.
+            levels: the low-rate frames that they are made of.
+            output: what is restored.
+            arrived: what `CvrsModel.arrived` says of it; where that is known, it is believed.
+        """
         high_begin = self.timeline.high_begin
         rows = range(unit.shown[0], unit.shown[-1] + 1)
         shown = output[rows.start : rows.stop]
@@ -138,8 +147,10 @@ class Judge:
         # The neighbour on the other side of each frame that no low-rate frame shows.
         before = np.searchsorted(places, high, side="right") - 1
         between = (before >= 0) & (before + 1 < len(low)) & ~np.isin(high, places)
+        if arrived and between.any():
+            return False
         products = np.zeros(3)
-        for n in np.flatnonzero(between):
+        for n in np.flatnonzero(between) if arrived is None else ():
             other = before[n] if nearest[n] != before[n] else before[n] + 1
             change = shown[n] * np.float32(255.0 / self.output.top) - low[nearest[n]]
             motion = low[other] - low[nearest[n]]

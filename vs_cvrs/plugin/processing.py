@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from vs_cvrs.carrier import mark, stamp
 from vs_cvrs.carrier.levels import Levels, to_levels
@@ -221,12 +222,23 @@ class Upsampler(Processor):
             whence = _HIDDEN if damage is None else _PARTLY
             if damage is not None and not damage.readable:
                 levels = stretch(self._levels(source), sent)
-                if self.judge.repeat_if_better(unit, levels, output):
+                arrived = self._arrived(of_scene, output, sent)
+                if self.judge.repeat_if_better(unit, levels, output, arrived):
                     whence = _REPEATED
         if damage is None:
             return Verdict(True, properties={_SOURCE: whence})
         what = f"{damage.what}; what is restored of it is not what was sent"
         return Verdict(False, self._once(what), {_SOURCE: whence})
+
+    def _arrived(self, source: Frames, output: Frames, sent: Sent) -> bool | None:
+        """Whether what a damaged group hides is still there, where the model can tell."""
+        if (sent.black, sent.white) != (Sent().black, Sent().white):
+            return None  # what is restored has another contrast than what was received
+        received, restored = (
+            torch.from_numpy(frames.astype(np.float32) / np.float32(top)).transpose(0, 1)[None]
+            for frames, top in ((source, self.source.top), (output, self.judge.output.top))
+        )
+        return self.session.model.arrived(received, restored)
 
     def _restore(self, unit: Unit, source: Frames, output: Frames, cuts: Sequence[int]) -> str:
         """Restore what frames hide, and interpolate those that hide nothing; say which it was."""

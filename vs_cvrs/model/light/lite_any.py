@@ -212,6 +212,12 @@ class LiteAnyModel(ImsmModel):
             return super().limits(low, size)
         return rescalers.limits(low, Layout.of(size[0], low.shape[2]))
 
+    def arrived(self, low: Tensor, restored: Tensor) -> bool | None:
+        rescalers = self._rescalers(size_of(restored)[1:], size_of(low)[1:])
+        if rescalers is None:
+            return None
+        return rescalers.arrived(low, restored, Layout.of(restored.shape[2], low.shape[2]))
+
     def downsample(self, high: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to the latent (B, 3, t, h, w), t at most T."""
         t = high.shape[2]
