@@ -581,11 +581,12 @@ class Read(NamedTuple):
 
 
 class Rough(NamedTuple):
-    """Frames (B, 3, n, H, W) that are left out, and one ``after`` them; those ``behind`` a cut are
-    of its scene.
+    """Frames (B, 3, n, H, W) that are left out, as they were ``made``.
+
+    Those ``behind`` a cut are of the scene of the one ``after`` them.
     """
 
-    frames: Tensor
+    made: Tensor
     after: Tensor
     behind: Tensor
 
@@ -693,10 +694,10 @@ def motions(shown: Sequence[Tensor], layout: Layout) -> list[Tensor | None]:
 def aligned(rough: Sequence[Rough]) -> list[Tensor]:
     """Frames (B, 3, n, H, W), those behind a cut moved to where things are in the one after it."""
     cut = [n for n, each in enumerate(rough) if not _surely_none(each.behind)]
-    frames = [each.frames for each in rough]
+    frames = [each.made for each in rough]
     if not cut:
         return frames
-    here = torch.cat([coarse_luma(as_frames(rough[n].frames)) for n in cut])
+    here = torch.cat([coarse_luma(as_frames(rough[n].made)) for n in cut])
     there = torch.cat([coarse_luma(as_frames(rough[n].after)) for n in cut])
     motion = searched(here, there, torch.zeros_like(here[:, 0, 0, 0]))
     sizes = [frames[n].shape[0] * frames[n].shape[2] for n in cut]
