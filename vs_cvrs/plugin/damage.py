@@ -147,15 +147,18 @@ class Judge:
         # The neighbour on the other side of each frame that no low-rate frame shows.
         before = np.searchsorted(places, high, side="right") - 1
         between = (before >= 0) & (before + 1 < len(low)) & ~np.isin(high, places)
-        if arrived and between.any():
-            return False
-        products = np.zeros(3)
-        for n in np.flatnonzero(between) if arrived is None else ():
-            other = before[n] if nearest[n] != before[n] else before[n] + 1
-            change = shown[n] * np.float32(255.0 / self.output.top) - low[nearest[n]]
-            motion = low[other] - low[nearest[n]]
-            products += [np.vdot(change, motion), np.vdot(change, change), np.vdot(motion, motion)]
-        if products[0] > TRUSTED_CORRELATION * np.sqrt(products[1] * products[2]):
+        if arrived is not None:
+            trusted = arrived and bool(between.any())
+        else:
+            products = np.zeros(3)
+            for n in np.flatnonzero(between):
+                other = before[n] if nearest[n] != before[n] else before[n] + 1
+                change = shown[n] * np.float32(255.0 / self.output.top) - low[nearest[n]]
+                motion = low[other] - low[nearest[n]]
+                pairs = (change, motion), (change, change), (motion, motion)
+                products += [np.vdot(*pair) for pair in pairs]
+            trusted = products[0] > TRUSTED_CORRELATION * np.sqrt(products[1] * products[2])
+        if trusted:
             return False
         shown[:] = self.output.samples(low[nearest])
         return True

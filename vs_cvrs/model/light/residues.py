@@ -467,10 +467,7 @@ class Rescalers(NamedTuple):
             layout: of the low-rate frames to make.
         """
         around = self.alone.around(size)
-        shown = [
-            resampled(high[:, :, first : first + 1], *around)
-            for first in (layout.owned(low)[0] for low in range(len(layout.counts)))
-        ]
+        shown = [resampled(high[:, :, first : first + 1], *around) for first in layout.shown]
         nets = [self._of(layout, low) for low in range(len(shown))]
         motion = motions(shown, layout)
         drafts = [
@@ -524,8 +521,7 @@ class Rescalers(NamedTuple):
         reduction, and lies as far from the sample. Where it says something else, networks find no
         reason in it to move the sample far.
         """
-        shown = [layout.owned(j)[0] for j in range(len(layout.counts))]
-        reduced = resampled(picked(restored, shown, 2), *low.shape[-2:])
+        reduced = resampled(picked(restored, layout.shown, 2), *low.shape[-2:])
         lowest, highest = self.limits(low, layout)
         half = ((highest - lowest) / 2).clamp_min(1.0 / _LEVELS)
         least = [_ARRIVED[count == 1][self.alone.factor] for count in layout.counts]

@@ -71,6 +71,11 @@ class Layout:
             places=tuple(j * most + k for j, count in enumerate(counts) for k in range(count)),
         )
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """The high-rate index that each low-rate frame shows."""
+        return tuple(self.owned(low)[0] for low in range(len(self.counts)))
+
     def owned(self, low: int) -> tuple[int, ...]:
         """The high-rate indices that a low-rate frame carries, the one it shows first."""
         first = sum(self.counts[:low])
@@ -85,7 +90,7 @@ class Layout:
         if len(self.counts) == 1:
             return None
         first = min(low, len(self.counts) - 2)
-        begin, end = self.owned(first)[0], self.owned(first + 1)[0]
+        begin, end = self.shown[first : first + 2]
         places = tuple((index - begin) / (end - begin) for index in self.owned(low)[1:])
         return first, first + 1, places
 
