@@ -69,26 +69,4 @@ class NearestModel(CvrsModel):
         return out
 
 
-class BetweenModel(NearestModel):
-    """Hides nothing; restored frames are mixed of their neighbours in time."""
-
-    architecture: ClassVar[str] = "between"
-
-    def embed(self, latent: Tensor) -> Tensor:
-        return latent
-
-    def extract(self, low: Tensor) -> Tensor:
-        return low
-
-    def upsample(self, latent: Tensor, size: Size) -> Tensor:
-        # The first frame of a group falls on its first low-rate frame: Timeline.high_begin.
-        lows = latent.shape[2]
-        at = torch.arange(size[0], device=latent.device) * lows / size[0]
-        before = at.floor().long()
-        after = (before + 1).clamp(max=lows - 1)
-        share = (at - before).view(1, 1, -1, 1, 1)
-        return latent[:, :, before] * (1 - share) + latent[:, :, after] * share
-
-
-for architecture in (NearestModel, BetweenModel):
-    ARCHITECTURES[architecture.architecture] = architecture
+ARCHITECTURES[NearestModel.architecture] = NearestModel

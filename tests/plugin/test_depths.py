@@ -63,8 +63,8 @@ def test_damage_to_ten_bits_is_seen(down: Filter, up: Filter) -> None:
     assert [f.props["CVRSIntact"] for f in restored.frames()] == [1] * 8 + [0] * 8 + [1] * 8
 
 
-def test_repeated_frames_of_ten_bits(conv_model: Path) -> None:
-    """Where nothing is hidden, frames are repeated in the bits that they have."""
+def test_frames_of_ten_bits_that_hide_nothing(conv_model: Path) -> None:
+    """They are shown in the bits that they have."""
     source = deep(8)
     restored = core.cvrs.Upsample(source, fps=60, bits=10, model=str(conv_model))
     assert intact(restored) == {0}

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from vs_cvrs.model.interpolation import interpolated
+
 __all__ = ["CvrsModel", "Size", "clamped", "round_to_8bit", "round_to_bits", "size_of"]
 
 Size = tuple[int, int, int]
@@ -41,7 +43,7 @@ class CvrsModel(nn.Module, abc.ABC):
         clamp_output: clamp what `upsample` gives to 0..1.
         looks_ahead: low-rate frames of the next group that help to restore one; `decode` takes them
             behind the group's own, where they are there, and makes no frames of them.
-        interpolates: it has `interpolate`, for low-rate frames that hide nothing.
+        interpolates: `between` is made by networks of its own, not by motion alone.
         refines: its low-rate frames can be `vs_cvrs.model.refine.refined` in bounded memory.
         outlives_loss: what it hides is meant to be encoded with loss, and `crf` is what the sender
             is told of that.
@@ -164,19 +166,19 @@ class CvrsModel(nn.Module, abc.ABC):
             high = self.upsample(latent, size).to(low.dtype)
         return clamped(high, low) if self.clamp_output else high
 
-    def interpolate(self, low: Tensor, size: Size) -> Tensor:
+    def interpolate(self, low: Tensor, size: Size, behind: int = 0) -> Tensor:
         """Low-rate frames that hide nothing to frames of ``size`` in 0..1, as `decode` does.
 
-        Low-rate frames are shown as they are. Raises ValueError where the model does not
-        `interpolates`.
+        Low-rate frames are shown as they are; the last ``behind`` of them lie behind all frames
+        that are made.
         """
         with self._reduced_precision(low):
-            high = self.between(low, size).to(low.dtype)
+            high = self.between(low, size, behind).to(low.dtype)
         return clamped(high, low)
 
-    def between(self, low: Tensor, size: Size) -> Tensor:
+    def between(self, low: Tensor, size: Size, behind: int = 0) -> Tensor:
         """What `interpolate` gives, not clamped."""
-        raise ValueError(f"a {self.architecture} model does not interpolate")
+        return interpolated(low, size, behind)
 
     def _reduced_precision(self, x: Tensor) -> contextlib.AbstractContextManager[object]:
         if self.convolution_dtype is None:

@@ -1,39 +1,43 @@
-"""Whether a group arrived as it was sent, and what is shown of it where it did not.
+"""Whether a group arrived as it was sent, and whether what it hides did where it did not.
 
-Where it did not, its hidden motion may be gone, and what a model restores from it may be worse than
-a repeated frame. Whether it is, shows without the original: `TRUSTED_CORRELATION`.
+Where hidden motion is gone, what a model restores is worse than what motion alone makes of the
+frames that are there. Whether it is, shows without the original: `ARRIVED`.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vs_cvrs.carrier.levels import Levels
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.plugin.alignment import Mark, Unit
-from vs_cvrs.plugin.frames import FrameType, fit
+from vs_cvrs.plugin.frames import FrameType
 from vs_cvrs.runtime.session import Frames
 from vs_cvrs.timeline import Timeline
 
 __all__ = [
-    "TRUSTED_CORRELATION",
+    "ARRIVED",
     "Damage",
     "Judge",
     "Verdict",
 ]
 
-TRUSTED_CORRELATION = 0.33
-"""When what is restored from a damaged group is shown.
+ARRIVED = 0.17
+"""When what is restored from a damaged group is shown, and not what is interpolated.
 
-A frame that was removed lies between its neighbours: what sets it apart from the nearer one points
-towards the other one, if not straight. What damaged hidden data restore to points nowhere. So the
-difference of restored and nearer low-rate frame is correlated with the difference of the two
-low-rate frames, over all frames of a group that no low-rate frame shows. This needs no original and
-knows nothing of the model. Measured: docs/damage.md.
+A low-rate frame differs a little from the frame it shows: by what is hidden. A receiver that finds
+that takes it off. Where it was lost, there is nothing to take off, and the frames between come out
+as noise. So the mean square by which frames that are shown are changed, in levels of 8 bits, must
+be more than this share of the root mean square by which what is restored between them differs from
+what motion alone makes there. This needs no original and knows nothing of the model. Measured:
+docs/damage.md.
 """
+
+_MOST = 100.0
+"""A frame that is changed by more, in squares of levels, is not what the low-rate frame shows."""
 
 
 @dataclass(frozen=True)
@@ -122,46 +126,29 @@ class Judge:
             )
         return None
 
-    def repeat_if_better(
-        self, unit: Unit, levels: Levels, output: Frames, arrived: bool | None = None
-    ) -> bool:
-        """Show repeated low-rate frames where what is restored cannot be trusted; say whether.
+    def arrived(self, unit: Unit, restored: Frames, interpolated: Frames) -> bool:
+        """Whether what a damaged group hides still arrived, by what is restored of it.
 
         Args:
             unit: the frames in question.
-            levels: the low-rate frames that they are made of.
-            output: what is restored.
-            arrived: what `CvrsModel.arrived` says of it; where that is known, it is believed.
+            restored: (frames, 3, height, width) of the output's type.
+            interpolated: what would be shown if nothing had arrived, likewise.
         """
         high_begin = self.timeline.high_begin
-        rows = range(unit.shown[0], unit.shown[-1] + 1)
-        shown = output[rows.start : rows.stop]
-        size = (self.output.height, self.output.width)
-        received = levels[unit.index - unit.first :][: len(unit.run)]
-        low = np.stack([fit(frame, size) for frame in received])
-        high = high_begin(unit.first) + np.array(rows)
-        places = [high_begin(unit.index + n) for n in range(len(low))]
-        nearest = np.clip(
-            [self.timeline.nearest_low(int(n)) - unit.index for n in high], 0, len(low) - 1
-        )
-        # The neighbour on the other side of each frame that no low-rate frame shows.
-        before = np.searchsorted(places, high, side="right") - 1
-        between = (before >= 0) & (before + 1 < len(low)) & ~np.isin(high, places)
-        if arrived is not None:
-            trusted = arrived and bool(between.any())
-        else:
-            products = np.zeros(3)
-            for n in np.flatnonzero(between):
-                other = before[n] if nearest[n] != before[n] else before[n] + 1
-                change = shown[n] * np.float32(255.0 / self.output.top) - low[nearest[n]]
-                motion = low[other] - low[nearest[n]]
-                pairs = (change, motion), (change, change), (motion, motion)
-                products += [np.vdot(*pair) for pair in pairs]
-            trusted = products[0] > TRUSTED_CORRELATION * np.sqrt(products[1] * products[2])
-        if trusted:
+        begin = unit.index - unit.first
+        places = [high_begin(unit.first + begin + n) for n in range(len(unit.run))]
+        rows = np.array(places) - high_begin(unit.first)
+        shown, between = [], []
+        for row, following in itertools.pairwise(rows.tolist()):
+            if following > row + 1:
+                change = restored[row:following].astype(np.float32) - interpolated[row:following]
+                squares = np.square(change * np.float32(255.0 / self.output.top)).mean((1, 2, 3))
+                shown.append(squares[:1])
+                between.append(squares[1:])
+        if not shown:
             return False
-        shown[:] = self.output.samples(low[nearest])
-        return True
+        least = ARRIVED * np.sqrt(np.concatenate(between).mean())
+        return bool(least < np.concatenate(shown).mean() < _MOST)
 
     def _other_size(self, found: Stamp) -> bool:
         size = (self.output.height, self.output.width)

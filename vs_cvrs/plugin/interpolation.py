@@ -14,12 +14,12 @@ import torch
 from torch.nn import functional as F
 
 from vs_cvrs.carrier.levels import Levels, white_of
-from vs_cvrs.carrier.stamp import Mode, Sent
+from vs_cvrs.carrier.stamp import Mode
 from vs_cvrs.plugin.frames import FrameType, fit
 from vs_cvrs.runtime.session import Frames
 from vs_cvrs.timeline import Neighbours, low_size
 
-__all__ = ["interpolate", "reduce", "stretch"]
+__all__ = ["interpolate", "reduce"]
 
 
 def reduce(frame: Frames, kind: FrameType, low: FrameType) -> Levels:
@@ -102,13 +102,3 @@ def _halfway(before: Levels, after: Levels, output: Frames) -> None:
         twice += (twice >> 1) & 1
         twice >>= 1
         output[plane] = twice
-
-
-def stretch(levels: Levels, sent: Sent) -> Levels:
-    """Low-rate frames with black and white where they were before the sender moved them."""
-    if (sent.black, sent.white) == (0, 255):
-        return levels
-    top = int(white_of(levels))
-    table = (np.arange(top + 1) * (255.0 / top) - sent.black) * (top / (sent.white - sent.black))
-    stretched: Levels = np.clip(np.round(table), 0, top).astype(levels.dtype)[levels]
-    return stretched

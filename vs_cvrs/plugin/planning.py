@@ -274,10 +274,12 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
     found = stamped or message is not None
     there = timeline.group_length if found else phase % timeline.group_length + clip.frames
     ahead = session.model.looks_ahead
-    most = min(timeline.group_length, there) + ahead, timeline.most_high()
+    endless = clip.frames >= ENDLESS
+    # Of a damaged group the frame behind it is looked at too.
+    behind = max(ahead, int(stamped and not endless))
+    most = min(timeline.group_length, there) + behind, timeline.most_high()
     check_memory(session, most, source, output)
     table = timeline.upsample_table(clip.frames, phase, length)
-    endless = clip.frames >= ENDLESS
     judge = Judge(timeline, session.checksum, (clip.height, clip.width), output)
     reader: Reader | None = None
     if found or ahead > 0:

@@ -2,8 +2,8 @@
 
 Downsample stamps the frames that it makes (`vs_cvrs.carrier.stamp`), and marks them where they are
 to be encoded with loss (`vs_cvrs.carrier.mark`). Upsample reads both (`vs_cvrs.plugin.reading`). A
-group that hides nothing, or whose hidden motion did not arrive, is interpolated by models that can
-do that; of others it is shown what `vs_cvrs.plugin.damage` says.
+group that hides nothing, or whose hidden motion did not arrive, is interpolated: marks tell of it,
+or without them `vs_cvrs.plugin.damage`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vs_cvrs.carrier.stamp import Mode, Sent, Stamp
 from vs_cvrs.plugin.alignment import Unit
 from vs_cvrs.plugin.damage import Judge, Verdict
 from vs_cvrs.plugin.frames import FrameType
-from vs_cvrs.plugin.interpolation import interpolate, stretch
+from vs_cvrs.plugin.interpolation import interpolate
 from vs_cvrs.plugin.reading import Reader
 from vs_cvrs.plugin.selfcheck import SelfCheck
 from vs_cvrs.runtime.session import Frames, Session
@@ -186,9 +186,26 @@ class Upsampler(Processor):
         self.reader.read({n: self._levels(f) for n, f in there if not self.reader.knows(n)})
         placed = self.reader.alignment.place(output, self.reader.marks)
         if isinstance(placed, Unit):
-            return placed, 0, 0
+            return self._with_next(placed), 0, 0
         wanted = self.reader.wanted(placed)
         return None, wanted.start, wanted.stop
+
+    def _with_next(self, unit: Unit) -> Unit:
+        """A unit with the frame behind it, where it is damaged and may have to be interpolated."""
+        assert self.reader is not None
+        alignment = self.reader.alignment
+        if (
+            alignment.ahead
+            or alignment.endless
+            or not self.reader.stamped
+            or unit.sources != tuple(unit.run)
+            or unit.run.stop >= alignment.frames
+        ):
+            return unit
+        damage = self.judge.damage(unit, self.reader.stamps(unit.run))
+        if damage is None or damage.readable:
+            return unit
+        return replace(unit, sources=(*unit.sources, unit.run.stop))
 
     def compute(
         self, first: int, unit: Unit | None, source: Frames, output: Frames, cuts: Sequence[int]
@@ -213,32 +230,37 @@ class Upsampler(Processor):
         # Of a damaged group, any frame that is left tells how it was sent.
         sent = next((s.sent for s in found if s and s.checksum == self.session.checksum), Sent())
         if sent.mode != Mode.HIDDEN:
-            self._show(unit, source, sent.mode, output)
+            self._show(unit, source[: self._own(unit)], sent.mode, output)
             whence = _INTERPOLATED if sent.mode == Mode.INTERPOLATED else _REPEATED
-        elif damage is not None and not damage.readable and self.session.model.interpolates:
+        elif damage is not None and not damage.readable and self.session.model.outlives_loss:
             whence = self._restore(unit, source, output, cuts)
         else:
             self._decode(of_scene, output, sent)
             whence = _HIDDEN if damage is None else _PARTLY
             if damage is not None and not damage.readable:
-                levels = stretch(self._levels(source), sent)
-                arrived = self._arrived(of_scene, output, sent)
-                if self.judge.repeat_if_better(unit, levels, output, arrived):
-                    whence = _REPEATED
+                made = np.empty_like(output)
+                self._interpolate(unit, source, made, cuts, sent)
+                if not self._arrived(unit, of_scene, output, made, sent):
+                    output[:] = made
+                    whence = _INTERPOLATED
         if damage is None:
             return Verdict(True, properties={_SOURCE: whence})
         what = f"{damage.what}; what is restored of it is not what was sent"
         return Verdict(False, self._once(what), {_SOURCE: whence})
 
-    def _arrived(self, source: Frames, output: Frames, sent: Sent) -> bool | None:
-        """Whether what a damaged group hides is still there, where the model can tell."""
-        if (sent.black, sent.white) != (Sent().black, Sent().white):
-            return None  # what is restored has another contrast than what was received
-        received, restored = (
-            torch.from_numpy(frames.astype(np.float32) / np.float32(top)).transpose(0, 1)[None]
-            for frames, top in ((source, self.source.top), (output, self.judge.output.top))
-        )
-        return self.session.model.arrived(received, restored)
+    def _arrived(
+        self, unit: Unit, source: Frames, restored: Frames, interpolated: Frames, sent: Sent
+    ) -> bool:
+        """Whether what a damaged group hides is still there."""
+        known: bool | None = None
+        if (sent.black, sent.white) == (Sent().black, Sent().white):
+            # Else what is restored has another contrast than what was received.
+            received, made = (
+                torch.from_numpy(frames.astype(np.float32) / np.float32(top)).transpose(0, 1)[None]
+                for frames, top in ((source, self.source.top), (restored, self.judge.output.top))
+            )
+            known = self.session.model.arrived(received, made)
+        return self.judge.arrived(unit, restored, interpolated) if known is None else known
 
     def _restore(self, unit: Unit, source: Frames, output: Frames, cuts: Sequence[int]) -> str:
         """Restore what frames hide, and interpolate those that hide nothing; say which it was."""
@@ -250,26 +272,39 @@ class Upsampler(Processor):
             if all(carry):
                 return _HIDDEN if unit.whole else _PARTLY
             decoded = output.copy()
-        self.session.interpolate(source, output, bits=self.source.bits)
+        self._interpolate(unit, source, output, cuts, Sent())
+        if decoded is None:
+            return _INTERPOLATED
+        hidden = np.array([self.reader.carries(n) for n in unit.sources])[self._low_of(unit)]
+        output[hidden] = decoded[hidden]
+        return _PARTLY
+
+    def _interpolate(
+        self, unit: Unit, source: Frames, output: Frames, cuts: Sequence[int], sent: Sent
+    ) -> None:
+        """Show a group's low-rate frames, and between them what is made up of them."""
+        span = (sent.black, sent.white)
+        behind = len(source) - self._own(unit)
+        self.session.interpolate(source, output, bits=self.source.bits, span=span, behind=behind)
         shown_by = self._low_of(unit)
         for cut in cuts:
             between = np.flatnonzero(shown_by == cut - 1)
             output[between] = output[between[:1]]
-        if decoded is None:
-            return _INTERPOLATED
-        hidden = np.array([self.reader.carries(n) for n in unit.sources])[shown_by]
-        output[hidden] = decoded[hidden]
-        return _PARTLY
 
     def _low_of(self, unit: Unit) -> npt.NDArray[np.int64]:
         """In the time of which of a unit's low-rate frames each frame lies that is made of it."""
         begin = self.timeline.high_begin(unit.first)
         return np.array([self.timeline.low_of(begin + n) - unit.first for n in range(unit.made)])
 
+    def _own(self, unit: Unit) -> int:
+        """How many of the frames that a unit is made of are not behind it."""
+        return int(self._low_of(unit)[-1]) + 1
+
     def _before_cut(self, unit: Unit, source: Frames, cuts: Sequence[int]) -> Frames:
-        """A group's frames, and those behind it that are of the same scene."""
-        own = self._low_of(unit)[-1] + 1
-        return source[: next((cut for cut in cuts if cut >= own), len(source))]
+        """What its model is given of a group: those behind it only where they are of its scene."""
+        own = self._own(unit)
+        given = source[: own + self.session.model.looks_ahead]
+        return given[: next((cut for cut in cuts if cut >= own), len(given))]
 
     def _once(self, warning: str) -> str:
         """A warning, unless there was one before."""

@@ -174,19 +174,32 @@ class Session:
 
         self._compute(work, low, high, bits, bits)
 
-    def interpolate(self, low: Frames, high: Frames, bits: int = 16) -> None:
-        """Make high-rate frames of low-rate ones that hide nothing, for `CvrsModel.interpolates`.
+    def interpolate(
+        self,
+        low: Frames,
+        high: Frames,
+        bits: int = 16,
+        span: tuple[int, int] = FULL_SPAN,
+        behind: int = 0,
+    ) -> None:
+        """Make high-rate frames of low-rate ones that hide nothing.
 
         Args:
             low: as in `decode`, but of any levels.
             high: written; of any of the types.
             bits: of the samples where an array is uint16: 9 to 16.
+            span: what `encode` was given.
+            behind: low-rate frames at the end that lie behind the group's.
 
         Raises:
             RuntimeError: as in `decode`.
         """
         size = (high.shape[0], high.shape[2], high.shape[3])
-        self._compute(lambda frames: self.model.interpolate(frames, size), low, high, bits, bits)
+
+        def work(frames: Tensor) -> Tensor:
+            return _widened(self.model.interpolate(frames, size, behind), span)
+
+        self._compute(work, low, high, bits, bits)
 
     def _compute(
         self,

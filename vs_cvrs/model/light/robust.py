@@ -184,7 +184,7 @@ class RobustModel(HalfRateModel):
         high = in_strips(chain, clips, self.up.radius, 3 * self.up.held, SIZE_MULTIPLE)
         return high[:, :, : size[0], : size[1], : size[2]]
 
-    def between(self, low: Tensor, size: Size) -> Tensor:
+    def between(self, low: Tensor, size: Size, behind: int = 0) -> Tensor:
         """The low-rate frames, and between them what motion makes of them; see `upsample`.
 
         Where a frame and the next one are of two scenes, the earlier one is repeated.
