@@ -32,9 +32,12 @@ A low-rate frame differs a little from the frame it shows: by what is hidden. A 
 that takes it off. Where it was lost, there is nothing to take off, and the frames between come out
 as noise. So the mean square by which frames that are shown are changed, in levels of 8 bits, must
 be more than this share of the root mean square by which what is restored between them differs from
-what motion alone makes there. This needs no original and knows nothing of the model. Measured:
-docs/damage.md.
+what motion alone makes there, or of `_NOISE` where that is less. This needs no original and knows
+nothing of the model. Measured: docs/damage.md.
 """
+
+_NOISE = 10.0
+"""Levels. Where frames between differ by more, interpolation is what fails."""
 
 _MOST = 100.0
 """A frame that is changed by more, in squares of levels, is not what the low-rate frame shows."""
@@ -147,7 +150,7 @@ class Judge:
                 between.append(squares[1:])
         if not shown:
             return False
-        least = ARRIVED * np.sqrt(np.concatenate(between).mean())
+        least = ARRIVED * min(_NOISE, np.sqrt(np.concatenate(between).mean()))
         return bool(least < np.concatenate(shown).mean() < _MOST)
 
     def _other_size(self, found: Stamp) -> bool:
