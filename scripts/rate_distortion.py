@@ -58,6 +58,8 @@ _WIDE = ("svtav1", "vp9")
 
 _FULL, _HIDDEN, _RECEIVER = "full rate", "hidden, our receiver", "plain, our receiver"
 
+_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+
 Encoding = tuple[str, float]
 """An encoder and its constant rate factor."""
 
@@ -73,6 +75,8 @@ class Point:
         ssim: of all frames.
         low: PSNR in dB of the frames of the file against the frames they show.
         low_ssim, low_vmaf: SSIM and VMAF of them; VMAF is NaN where ffmpeg cannot tell it.
+        low_change: by how many levels RMS of luma their error changes from one to the next: noise
+            of that size is seen to move.
     """
 
     kilobits: float
@@ -83,6 +87,7 @@ class Point:
     low: float
     low_ssim: float
     low_vmaf: float
+    low_change: float
 
 
 def carry(frames: Frames, rate: Fraction, encodings: Sequence[Encoding]) -> tuple[Frames, int]:
@@ -185,9 +190,11 @@ class Bench:
         rows[_HIDDEN] = self._score(self._restored(received, hidden=True), taken, low)
         return rows
 
-    def _low(self, made: Frames, wanted: Frames, rate: Fraction) -> tuple[float, float, float]:
+    def _low(self, made: Frames, wanted: Frames, rate: Fraction) -> tuple[float, ...]:
         ssim = float(metrics.ssim(torch.from_numpy(made), torch.from_numpy(wanted)).mean())
-        return metrics.clip_psnr(made, wanted), ssim, vmaf(made, wanted, rate)
+        error = (made.astype(np.float32) - wanted).transpose(0, 2, 3, 1) @ _LUMA
+        change = math.sqrt(float(np.square(np.diff(error, axis=0)).mean()))
+        return metrics.clip_psnr(made, wanted), ssim, vmaf(made, wanted, rate), change
 
     def _between(self, method: Method, shown: Frames) -> Frames:
         if self.cache is None:
@@ -243,7 +250,7 @@ class Bench:
             made.append(restored.cpu().numpy())
         return np.concatenate(made)
 
-    def _score(self, made: Frames, taken: int, low: tuple[float, float, float]) -> Point:
+    def _score(self, made: Frames, taken: int, low: tuple[float, ...]) -> Point:
         seconds = float(len(self.frames) / _RATE)
         errors = metrics.mean_squared_error(torch.from_numpy(made), torch.from_numpy(self.frames))
         return Point(
@@ -255,6 +262,7 @@ class Bench:
             low=low[0],
             low_ssim=low[1],
             low_vmaf=low[2],
+            low_change=low[3],
         )
 
 
@@ -330,7 +338,7 @@ def _table(title: str, crfs: list[float], curves: Curves, compared: Comparisons)
     table.add_column("CRF", justify="right")
     table.add_column("method", no_wrap=True)
     headings = ["kbit/s", "shown", "removed", "(+)", "all", "(+)", "SSIM"]
-    headings += ["low-rate", "SSIM", "VMAF", "BD removed", "BD all"]
+    headings += ["low-rate", "SSIM", "VMAF", "change", "BD removed", "BD all"]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for index, crf in enumerate(crfs):
@@ -350,6 +358,7 @@ def _table(title: str, crfs: list[float], curves: Curves, compared: Comparisons)
                 f"{point.low:.2f}",
                 f"{point.low_ssim:.4f}",
                 _text(point.low_vmaf, ".1f"),
+                f"{point.low_change:.1f}",
                 *(
                     f"{_text(row.rate, '+.1f') or '-'}%, {_text(row.psnr, '+.2f') or '-'}"
                     if index == len(crfs) - 1

@@ -65,11 +65,11 @@ _TOLD = 2 * _COLOURS + 2
 """Channels of a low-rate frame: its levels, their residues, and the share of the factor that is
 there on either axis."""
 
-_ARRIVED = {True: {2: 0.3, 4: 0.25}, False: {2: 0.24, 4: 0.24}}
+_ARRIVED = {True: {2: 0.287, 4: 0.27}, False: {2: 0.253, 4: 0.282}}
 """Halves of a modulus that a sample in the middle lies from what is restored and reduced, at least,
-where residues arrived: for frames alone and others, and each of `FACTORS`. Of six clips it was
-0.30 to 0.37 (0.28 to 0.34 above space 2x) and 0.25 to 0.34 through 8-bit 4:4:4, and in both cases
-0.15 to 0.21 through 8-bit 4:2:0; of Carphone 0.26 to 0.30 through x264 at CRF 4 in 4:4:4."""
+where residues arrived: for frames alone and others, and each of `FACTORS`. Between what they were
+through 8-bit 4:4:4, of which frames come back better than interpolated, and through x264 at CRF 4:
+docs/damage.md."""
 
 _ALIGNED = 0.6
 """How much a frame behind a cut is taken from the next one, moved to where things are there."""
