@@ -625,9 +625,10 @@ def test_damage_scores_what_arrives_by_each_carrier(tmp_path: Path, nearest_mode
     assert rows["first frame cut off"]["hidden_psnr_rgb"] > 50
     lossy = rows["x264 CRF 18, 4:2:0 8 bit"]
     assert lossy["hidden_psnr_rgb"] < lossless["hidden_psnr_rgb"] - 10
-    # It sends negatives: repeating those would be seen.
+    # It sends negatives. No model's low-rate frames are so far from what they show: where stamps
+    # are lost, they are believed, and it is not.
     assert lossy["repeated_clip_psnr_rgb"] < 10
-    assert lossy["seen_clip_psnr_rgb"] == pytest.approx(lossy["clip_psnr_rgb"])
+    assert lossy["seen_clip_psnr_rgb"] < 10 < lossy["clip_psnr_rgb"]
 
 
 @pytest.mark.parametrize("model", ["absent", "lite"])

@@ -245,7 +245,12 @@ class Upsampler(Processor):
                     whence = _INTERPOLATED
         if damage is None:
             return Verdict(True, properties={_SOURCE: whence})
-        what = f"{damage.what}; what is restored of it is not what was sent"
+        instead = (
+            "frames between them are interpolated"
+            if whence == _INTERPOLATED
+            else "what is restored of it is not what was sent"
+        )
+        what = f"{damage.what}; {instead}"
         return Verdict(False, self._once(what), {_SOURCE: whence})
 
     def _arrived(
