@@ -60,6 +60,9 @@ _FULL, _HIDDEN, _RECEIVER = "full rate", "hidden, our receiver", "plain, our rec
 
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
+_Low = tuple[float, float, float, float]
+"""The last four fields of a `Point`."""
+
 Encoding = tuple[str, float]
 """An encoder and its constant rate factor."""
 
@@ -190,7 +193,7 @@ class Bench:
         rows[_HIDDEN] = self._score(self._restored(received, hidden=True), taken, low)
         return rows
 
-    def _low(self, made: Frames, wanted: Frames, rate: Fraction) -> tuple[float, ...]:
+    def _low(self, made: Frames, wanted: Frames, rate: Fraction) -> _Low:
         ssim = float(metrics.ssim(torch.from_numpy(made), torch.from_numpy(wanted)).mean())
         error = (made.astype(np.float32) - wanted).transpose(0, 2, 3, 1) @ _LUMA
         change = math.sqrt(float(np.square(np.diff(error, axis=0)).mean()))
@@ -250,7 +253,7 @@ class Bench:
             made.append(restored.cpu().numpy())
         return np.concatenate(made)
 
-    def _score(self, made: Frames, taken: int, low: tuple[float, ...]) -> Point:
+    def _score(self, made: Frames, taken: int, low: _Low) -> Point:
         seconds = float(len(self.frames) / _RATE)
         errors = metrics.mean_squared_error(torch.from_numpy(made), torch.from_numpy(self.frames))
         return Point(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vs_cvrs.model.light.motion import dense_motion, moved, of_two_scenes, ways
 from vs_cvrs.timeline import Timeline, low_size
 
-__all__ = ["interpolated"]
+__all__ = ["fitted", "interpolated"]
 
 _WINDOW = 9
 """Pixels over which it is seen whether motion was found."""
@@ -40,7 +40,7 @@ def interpolated(low: Tensor, size: tuple[int, int, int], behind: int = 0) -> Te
     """
     there, (high, height, width) = low.shape[2], size
     count = there - behind
-    shown = [_fitted(low[:, :, n], height, width) for n in range(there)]
+    shown = [fitted(low[:, :, n], height, width).clamp(0.0, 1.0) for n in range(there)]
     between = Timeline(Fraction(high, count), count).neighbours(0, there, np.arange(high))
     made = [
         _between(shown[before], shown[after], share) if share else shown[before]
@@ -51,11 +51,14 @@ def interpolated(low: Tensor, size: tuple[int, int, int], behind: int = 0) -> Te
     return torch.stack(made, dim=2)
 
 
-def _fitted(frame: Tensor, height: int, width: int) -> Tensor:
+def fitted(frame: Tensor, height: int, width: int) -> Tensor:
+    """A low-rate frame (B, 3, h, w) at another size, not clamped: bicubic.
+
+    What only rounds a size up to a multiple of 4 is cut.
+    """
     if tuple(low_size(n, Fraction(1)) for n in (height, width)) == frame.shape[-2:]:
         return frame[..., :height, :width]
-    made = F.interpolate(frame, (height, width), mode="bicubic", align_corners=False)
-    return made.clamp(0.0, 1.0)
+    return F.interpolate(frame, (height, width), mode="bicubic", align_corners=False)
 
 
 def _between(before: Tensor, after: Tensor, share: float) -> Tensor:

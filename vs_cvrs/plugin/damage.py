@@ -138,11 +138,10 @@ class Judge:
             interpolated: what would be shown if nothing had arrived, likewise.
         """
         high_begin = self.timeline.high_begin
-        begin = unit.index - unit.first
-        places = [high_begin(unit.first + begin + n) for n in range(len(unit.run))]
-        rows = np.array(places) - high_begin(unit.first)
+        lows = range(unit.index, unit.index + len(unit.run))
+        rows = [high_begin(low) - high_begin(unit.first) for low in lows]
         shown, between = [], []
-        for row, following in itertools.pairwise(rows.tolist()):
+        for row, following in itertools.pairwise(rows):
             if following > row + 1:
                 change = restored[row:following].astype(np.float32) - interpolated[row:following]
                 squares = np.square(change * np.float32(255.0 / self.output.top)).mean((1, 2, 3))

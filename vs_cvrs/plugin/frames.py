@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from vs_cvrs.carrier.levels import Levels, white_of
+from vs_cvrs.model.interpolation import fitted
 from vs_cvrs.runtime.session import Frames
-from vs_cvrs.timeline import low_size
 
 __all__ = [
     "FrameType",
@@ -49,13 +47,7 @@ class FrameType:
 
 
 def fit(low: Levels, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """A low-rate frame at another size, in levels of 8 bits and fractions of them.
-
-    What only rounds a size up to a multiple of 4 is cut.
-    """
+    """A low-rate frame `fitted` to another size, in levels of 8 bits and fractions of them."""
     levels = low.astype(np.float32) * np.float32(255.0 / white_of(low))
-    if tuple(low_size(n, Fraction(1)) for n in size) == low.shape[1:]:
-        return levels[:, : size[0], : size[1]]
-    picture = torch.from_numpy(levels)[None]
-    made = F.interpolate(picture, size=size, mode="bicubic", align_corners=False)
-    return np.asarray(made[0].clamp(0.0, 255.0).numpy(), dtype=np.float32)
+    made = fitted(torch.from_numpy(levels)[None], *size)[0].clamp(0.0, 255.0)
+    return np.asarray(made.numpy(), dtype=np.float32)

@@ -238,11 +238,13 @@ class Upsampler(Processor):
             self._decode(of_scene, output, sent)
             whence = _HIDDEN if damage is None else _PARTLY
             if damage is not None and not damage.readable:
-                made = np.empty_like(output)
-                self._interpolate(unit, source, made, cuts, sent)
-                if not self._arrived(unit, of_scene, output, made, sent):
-                    output[:] = made
-                    whence = _INTERPOLATED
+                arrived = self._arrived(of_scene, output, sent)
+                if not arrived:
+                    made = np.empty_like(output)
+                    self._interpolate(unit, source, made, cuts, sent)
+                    if arrived is not None or not self.judge.arrived(unit, output, made):
+                        output[:] = made
+                        whence = _INTERPOLATED
         if damage is None:
             return Verdict(True, properties={_SOURCE: whence})
         instead = (
@@ -253,19 +255,15 @@ class Upsampler(Processor):
         what = f"{damage.what}; {instead}"
         return Verdict(False, self._once(what), {_SOURCE: whence})
 
-    def _arrived(
-        self, unit: Unit, source: Frames, restored: Frames, interpolated: Frames, sent: Sent
-    ) -> bool:
-        """Whether what a damaged group hides is still there."""
-        known: bool | None = None
-        if (sent.black, sent.white) == (Sent().black, Sent().white):
-            # Else what is restored has another contrast than what was received.
-            received, made = (
-                torch.from_numpy(frames.astype(np.float32) / np.float32(top)).transpose(0, 1)[None]
-                for frames, top in ((source, self.source.top), (restored, self.judge.output.top))
-            )
-            known = self.session.model.arrived(received, made)
-        return self.judge.arrived(unit, restored, interpolated) if known is None else known
+    def _arrived(self, source: Frames, output: Frames, sent: Sent) -> bool | None:
+        """Whether what a damaged group hides is still there, where the model can tell."""
+        if (sent.black, sent.white) != (Sent().black, Sent().white):
+            return None  # what is restored has another contrast than what was received
+        received, restored = (
+            torch.from_numpy(frames.astype(np.float32) / np.float32(top)).transpose(0, 1)[None]
+            for frames, top in ((source, self.source.top), (output, self.judge.output.top))
+        )
+        return self.session.model.arrived(received, restored)
 
     def _restore(self, unit: Unit, source: Frames, output: Frames, cuts: Sequence[int]) -> str:
         """Restore what frames hide, and interpolate those that hide nothing; say which it was."""
@@ -303,7 +301,8 @@ class Upsampler(Processor):
 
     def _own(self, unit: Unit) -> int:
         """How many of the frames that a unit is made of are not behind it."""
-        return int(self._low_of(unit)[-1]) + 1
+        last = self.timeline.high_begin(unit.first) + unit.made - 1
+        return self.timeline.low_of(last) - unit.first + 1
 
     def _before_cut(self, unit: Unit, source: Frames, cuts: Sequence[int]) -> Frames:
         """What its model is given of a group: those behind it only where they are of its scene."""
