@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vs_cvrs.model.light.motion import dense_motion, moved, of_two_scenes, ways
+from vs_cvrs.model.motion import dense_motion, moved, of_two_scenes, ways
 from vs_cvrs.timeline import Timeline, low_size
 
 __all__ = ["fitted", "interpolated"]
@@ -25,7 +25,7 @@ def interpolated(low: Tensor, size: tuple[int, int, int], behind: int = 0) -> Te
     """Low-rate frames, and between them what stands half-way and the like.
 
     Frames are evenly spread in time. Each that no low-rate frame shows is the mean of its two
-    neighbours, moved to where it lies (`vs_cvrs.model.light.motion`), the nearer one for more. The
+    neighbours, moved to where it lies (`vs_cvrs.model.motion`), the nearer one for more. The
     less alike they are after that, the more they are mixed as they are instead. Between two scenes
     the earlier frame is repeated, and behind the last one that.
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from vs_cvrs.model import motion
 from vs_cvrs.model.base import round_to_bits
-from vs_cvrs.model.light import motion, residues
+from vs_cvrs.model.light import residues
 from vs_cvrs.model.light.blocks import Net, Shape
 from vs_cvrs.model.light.residues import Draft, Rescaler, Rescalers
 from vs_cvrs.model.light.time_net import Layout

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from vs_cvrs.model.base import round_to_8bit
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.motion import bilateral_motion, moved
 from vs_cvrs.model.light.robust import RobustModel
+from vs_cvrs.model.motion import bilateral_motion, moved
 from vs_cvrs.model.strips import bounded_memory
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -23,11 +23,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import round_to_8bit
+from vs_cvrs.model.constants import constant
 from vs_cvrs.model.light.blocks import CoarseBlock, ResidualBlock, Shape, Trunk
-from vs_cvrs.model.light.constants import constant
 from vs_cvrs.model.light.cuts import Cut, can_tell, heard, jumps, pattern
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
-from vs_cvrs.model.light.motion import (
+from vs_cvrs.model.light.resampling import filled, resampled, restored
+from vs_cvrs.model.light.time_net import MAX_SLOTS, Layout
+from vs_cvrs.model.motion import (
     coarse_luma,
     dense,
     moved,
@@ -35,8 +37,6 @@ from vs_cvrs.model.light.motion import (
     searched,
     ways,
 )
-from vs_cvrs.model.light.resampling import filled, resampled, restored
-from vs_cvrs.model.light.time_net import MAX_SLOTS, Layout
 from vs_cvrs.model.strips import in_strips
 
 __all__ = [
@@ -132,7 +132,7 @@ class Rescaler(nn.Module):
 
     A low-rate frame shows one frame, and is made and read by itself. Frames that are left out are
     made of those shown before and after them, moved to where they belong
-    (`vs_cvrs.model.light.motion`), by sender and receiver alike; those at a group's end, of the
+    (`vs_cvrs.model.motion`), by sender and receiver alike; those at a group's end, of the
     last one as it is and moved on. What that lacks is hidden in the frame before, too, and a
     network of the receiver's makes of it what must be added, and how motion must be bent.
 

@@ -1,7 +1,7 @@
 """The light model whose hidden motion outlives encoders with loss: time 2x at full size.
 
 Sender and receiver both interpolate: each frame that is removed is first made up from the two that
-are shown around it (`vs_cvrs.model.light.motion`). The sender hides what that lacks, as `LiteModel`
+are shown around it (`vs_cvrs.model.motion`). The sender hides what that lacks, as `LiteModel`
 hides whole frames, as strongly as it is told that the way will need. The receiver moves its own
 interpolation, decodes what is hidden, and weighs the two for each pixel: where nothing is hidden,
 or it did not arrive, the interpolation remains.
@@ -26,7 +26,7 @@ from vs_cvrs.model.light.blocks import Trunk
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.motion import FINEST, dense_motion, moved, of_two_scenes
+from vs_cvrs.model.motion import FINEST, dense_motion, moved, of_two_scenes
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vs_cvrs.model.light.constants import constant
+from vs_cvrs.model.constants import constant
 
 __all__ = [
     "FINEST",
