@@ -24,7 +24,9 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    help="Halve a video's frame rate, hide its motion in the frames that stay, and restore it.",
+    help="Lower a video's frame rate or size, hide what that loses in the frames that stay, and "
+    "restore it.",
+    rich_markup_mode="markdown",
 )
 
 
@@ -117,14 +119,16 @@ Model = Annotated[str, typer.Option(help="A bundled model, or the path of one.")
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Preset = Annotated[str | None, typer.Option(help="Preset of x264 or x265.")]
 Segment = Annotated[
-    int, typer.Option("--segment", help="Frames that an interruption can cost.", min=1)
+    int, typer.Option("--segment", help="Frames of OUT that an interruption can cost.", min=1)
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from an interrupted run.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT, begin again.")]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Work in so many processes of this machine, each with a GPU.", min=1),
+    typer.Option(
+        help="Processes of this machine that share the work, and its GPUs or threads.", min=1
+    ),
 ]
 Cluster = Annotated[
     str | None,
@@ -225,11 +229,11 @@ def encode(
     mixed: Mixed = False,
     limit: Limit = LIMIT,
 ) -> None:
-    """Lower a video's rate and hide its motion: IN becomes OUT, a lossless Matroska file.
+    """Lower a video's rate or size and hide what that loses: IN becomes OUT, a lossless file.
 
     With --robust OUT is an ordinary .mp4, .mov or .mkv file, much smaller, and restored less well.
-    Audio and chapters are copied. What an interrupted run has done lies in OUT.part; --resume goes
-    on from there.
+    Audio, subtitles, chapters and attachments are kept. What an interrupted run has done lies in
+    OUT.part; --resume goes on from there.
     """
 
     def work() -> None:
@@ -293,8 +297,8 @@ def decode(
 ) -> None:
     """Restore the video that encode was given: frames, rate, size and audio.
 
-    OUT is a .mkv, .mp4 or .mov file that plays anywhere (4:2:0, 8 bits), unless the source had
-    more bits or --lossless is given.
+    OUT is a .mkv, .mp4 or .mov file: x264 with 4:2:0 and 8 bits, which plays anywhere, or x265
+    with 10 bits where the source had more than 8, or with --lossless every colour exactly.
     """
 
     def work() -> None:
