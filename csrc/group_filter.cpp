@@ -1,6 +1,7 @@
 #include "group_filter.h"
 
 #include <algorithm>
+#include <iterator>
 #include <stdexcept>
 
 namespace cvrs {
@@ -67,6 +68,20 @@ std::vector<std::int64_t> cuts_of(const Unit &unit, Host &host) {
         ends = frame.ends_scene;
     }
     return cuts;
+}
+
+// An output frame lasts until the next one, whose source frames lie behind its own.
+Stands stands_for(const Unit &unit, std::size_t i) {
+    const auto &nearest = unit.nearest;
+    Stands result;
+    result.like = nearest[i];
+    result.first = i == 0 || nearest[i - 1] != nearest[i];
+    const bool ends = i + 1 == nearest.size();
+    result.last = ends || nearest[i + 1] != nearest[i];
+    if (result.first && result.last)
+        std::copy_if(unit.sources.begin(), unit.sources.end(), std::back_inserter(result.instead),
+                     [&](std::int64_t n) { return n >= nearest[i] && (ends || n < nearest[i + 1]); });
+    return result;
 }
 
 bool is_range(const std::vector<std::int64_t> &frames, const Range &range) {
@@ -176,7 +191,7 @@ GroupCache::Group GroupFilter::make_unit(const Unit &unit, Host &host, const Mem
     std::vector<OutputFrame> made;
     made.reserve(unit.nearest.size());
     for (std::size_t i = 0; i < unit.nearest.size(); ++i)
-        made.push_back(host.create(unit.output_begin + static_cast<std::int64_t>(i), host.source(unit.nearest[i])));
+        made.push_back(host.create(unit.output_begin + static_cast<std::int64_t>(i), stands_for(unit, i)));
 
     if (!is_range(unit.sources, gathered)) {
         std::int64_t place = 0;

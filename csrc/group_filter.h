@@ -62,6 +62,14 @@ struct OutputFrame {
     Planes planes;
 };
 
+// Which source frames an output frame stands for.
+struct Stands {
+    std::int64_t like = 0; // the one whose properties it takes
+    bool first = true;     // of the output frames that take those
+    bool last = true;
+    std::vector<std::int64_t> instead; // the ones that it stands in place of, where it shows one of several
+};
+
 // A frame property's value.
 using Value = std::variant<std::int64_t, double, std::string>;
 using Values = std::map<std::string, Value>;
@@ -84,8 +92,8 @@ class Host {
     virtual SourceFrame source(std::int64_t index) = 0;
     // No source frame is needed any more.
     virtual void done_with_sources() = 0;
-    // A new frame with the properties of `like`.
-    virtual OutputFrame create(std::int64_t index, const SourceFrame &like) = 0;
+    // A new frame with the properties of the frame that it is like.
+    virtual OutputFrame create(std::int64_t index, const Stands &stands) = 0;
     // A group's frames have their samples, and this was found out about them.
     virtual void judged(const Verdict &verdict, const std::vector<OutputFrame> &frames) = 0;
 };

@@ -22,7 +22,9 @@ constexpr const char *kIntactProperty = "CVRSIntact";
 constexpr const char *kFieldsProperty = "_FieldBased";           // VapourSynth's: 1 bottom, 2 top field first
 constexpr const char *kSceneBeginsProperty = "_SceneChangePrev"; // VapourSynth's, as scene detectors write them
 constexpr const char *kSceneEndsProperty = "_SceneChangeNext";
-constexpr std::int64_t kCachedSourceGroups = 2; // the one that is made and the one that is read ahead
+constexpr const char *kTimeProperty = "_AbsoluteTime";
+constexpr std::int64_t kLargestTerm = std::int64_t{1} << 30; // two products of such terms can be added
+constexpr std::int64_t kCachedSourceGroups = 2;              // the one that is made and the one that is read ahead
 
 using Node = std::shared_ptr<VSNode>;
 using ConstFrame = std::shared_ptr<const VSFrame>;
@@ -87,10 +89,9 @@ class Request final : public Host {
     }
 
     SourceFrame source(std::int64_t index) override {
-        const int n = static_cast<int>(index);
         SourceFrame result;
-        const ConstFrame frame = adopt(vsapi_->getFrameFilter(n, instance_.node.get(), context_), vsapi_);
-        const VSMap *const properties = vsapi_->getFramePropertiesRO(frame.get());
+        const ConstFrame taken = source_frame(index);
+        const VSMap *const properties = vsapi_->getFramePropertiesRO(taken.get());
         check_index(index, properties);
         check_fields(index, properties);
         int absent = 0; // a property that is not there is 0
@@ -98,10 +99,10 @@ class Request final : public Host {
         result.ends_scene = vsapi_->mapGetInt(properties, kSceneEndsProperty, 0, &absent) != 0;
         for (std::size_t plane = 0; plane < kPlanes; ++plane) {
             const int p = static_cast<int>(plane);
-            result.planes[plane] = {reinterpret_cast<const std::byte *>(vsapi_->getReadPtr(frame.get(), p)),
-                                    vsapi_->getStride(frame.get(), p)};
+            result.planes[plane] = {reinterpret_cast<const std::byte *>(vsapi_->getReadPtr(taken.get(), p)),
+                                    vsapi_->getStride(taken.get(), p)};
         }
-        result.handle = frame;
+        result.handle = taken;
         return result;
     }
 
@@ -111,13 +112,13 @@ class Request final : public Host {
             vsapi_->releaseFrameEarly(instance_.node.get(), static_cast<int>(n), context_);
     }
 
-    OutputFrame create(std::int64_t index, const SourceFrame &like) override {
+    OutputFrame create(std::int64_t index, const Stands &stands) override {
         const VSVideoInfo &info = instance_.info;
-        const auto *source = static_cast<const VSFrame *>(like.handle.get());
-        VSFrame *const made = vsapi_->newVideoFrame(&info.format, info.width, info.height, source, core_);
+        const ConstFrame source = source_frame(stands.like);
+        VSFrame *const made = vsapi_->newVideoFrame(&info.format, info.width, info.height, source.get(), core_);
         OutputFrame result;
         result.handle = {made, [vsapi = vsapi_](void *held) { vsapi->freeFrame(static_cast<VSFrame *>(held)); }};
-        write_properties(index, vsapi_->getFramePropertiesRW(made));
+        write_properties(index, stands, vsapi_->getFramePropertiesRW(made));
         for (std::size_t plane = 0; plane < kPlanes; ++plane) {
             const int p = static_cast<int>(plane);
             result.planes[plane] = {reinterpret_cast<std::byte *>(vsapi_->getWritePtr(made, p)),
@@ -138,6 +139,10 @@ class Request final : public Host {
     }
 
   private:
+    ConstFrame source_frame(std::int64_t index) const {
+        return adopt(vsapi_->getFrameFilter(static_cast<int>(index), instance_.node.get(), context_), vsapi_);
+    }
+
     // A clip that still has its frame properties tells when it was cut or reordered.
     void check_index(std::int64_t index, const VSMap *properties) const {
         if (instance_.plan.first_index < 0)
@@ -164,7 +169,7 @@ class Request final : public Host {
                                      "where it is progressive all the same, say so with std.SetFieldBased(clip, 0)");
     }
 
-    void write_properties(std::int64_t index, VSMap *map) {
+    void write_properties(std::int64_t index, const Stands &stands, VSMap *map) {
         const FilterPlan &plan = instance_.plan;
         for (int i = vsapi_->mapNumKeys(map) - 1; i >= 0; --i) {
             const std::string key = vsapi_->mapGetKey(map, i);
@@ -174,7 +179,14 @@ class Request final : public Host {
         vsapi_->mapDeleteKey(map, "_ColorRange"); // the old name of _Range, with the opposite numbering
         vsapi_->mapSetInt(map, "_Range", 1, maReplace);
         vsapi_->mapSetInt(map, "_Matrix", 0, maReplace);
-        write_duration(map);
+        // A cut lies before or behind one frame, and one frame has its source's time.
+        if (!stands.first) {
+            vsapi_->mapDeleteKey(map, kSceneBeginsProperty);
+            vsapi_->mapDeleteKey(map, kTimeProperty);
+        }
+        if (!stands.last)
+            vsapi_->mapDeleteKey(map, kSceneEndsProperty);
+        write_duration(stands, map);
         write_values(plan.properties, map);
         if (!plan.index_property.empty())
             vsapi_->mapSetInt(map, plan.index_property.c_str(), index, maReplace);
@@ -191,24 +203,55 @@ class Request final : public Host {
         }
     }
 
-    void write_duration(VSMap *map) {
+    void write_duration(const Stands &stands, VSMap *map) {
         const FilterPlan &plan = instance_.plan;
-        std::int64_t num = plan.rate_den, den = plan.rate_num;
-        if (den == 0) {
-            int no_num = 0, no_den = 0;
-            num = vsapi_->mapGetInt(map, "_DurationNum", 0, &no_num);
-            den = vsapi_->mapGetInt(map, "_DurationDen", 0, &no_den);
-            if (no_num || no_den || num <= 0 || den <= 0) {
-                // Players do not know how long their last frame is: as long as the one before.
-                if (duration_den_ == 0)
-                    return;
-                num = duration_num_, den = duration_den_;
+        Duration lasts = {plan.rate_den, plan.rate_num};
+        if (lasts.den == 0) {
+            Duration one = duration(map);
+            // Players do not know how long their last frame is: as long as the one before.
+            if (one.den == 0)
+                one = before_;
+            if (one.den == 0)
+                return;
+            before_ = one;
+            const bool lowers = plan.duration_num > plan.duration_den;
+            lasts = lowers ? together(stands.instead, one) : Duration();
+            if (lasts.den == 0) {
+                lasts = one;
+                vsh::muldivRational(&lasts.num, &lasts.den, plan.duration_num, plan.duration_den);
             }
-            duration_num_ = num, duration_den_ = den;
-            vsh::muldivRational(&num, &den, plan.duration_num, plan.duration_den);
         }
-        vsapi_->mapSetInt(map, "_DurationNum", num, maReplace);
-        vsapi_->mapSetInt(map, "_DurationDen", den, maReplace);
+        vsapi_->mapSetInt(map, "_DurationNum", lasts.num, maReplace);
+        vsapi_->mapSetInt(map, "_DurationDen", lasts.den, maReplace);
+    }
+
+    // In seconds; 0/0: unknown.
+    struct Duration {
+        std::int64_t num = 0;
+        std::int64_t den = 0;
+    };
+
+    Duration duration(const VSMap *map) const {
+        int no_num = 0, no_den = 0;
+        const std::int64_t num = vsapi_->mapGetInt(map, "_DurationNum", 0, &no_num);
+        const std::int64_t den = vsapi_->mapGetInt(map, "_DurationDen", 0, &no_den);
+        return no_num || no_den || num <= 0 || den <= 0 ? Duration() : Duration{num, den};
+    }
+
+    // Of these source frames one after another; one that states none lasts as long as the one before.
+    // Unknown where the terms get too large to add.
+    Duration together(const std::vector<std::int64_t> &sources, Duration one) const {
+        const auto fits = [](const Duration &d) { return std::max(d.num, d.den) < kLargestTerm; };
+        Duration sum = {0, 1};
+        for (const std::int64_t n : sources) {
+            const Duration own = duration(vsapi_->getFramePropertiesRO(source_frame(n).get()));
+            if (own.den != 0)
+                one = own;
+            if (!fits(sum) || !fits(one))
+                return {};
+            vsh::addRational(&sum.num, &sum.den, one.num, one.den);
+        }
+        return sum.num == 0 ? Duration() : sum;
     }
 
     const Instance &instance_;
@@ -216,8 +259,7 @@ class Request final : public Host {
     VSFrameContext *const context_;
     VSCore *const core_;
     const VSAPI *const vsapi_;
-    std::int64_t duration_num_ = 0; // of the source frame that the last frame was made like; 0/0: unknown
-    std::int64_t duration_den_ = 0;
+    Duration before_; // of the source frame that the last frame was made like
 };
 
 const VSFrame *VS_CC get_frame(int n, int activation, void *data, void **state, VSFrameContext *context, VSCore *core,

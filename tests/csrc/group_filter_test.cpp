@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 
 using namespace cvrs;
 
@@ -157,8 +158,9 @@ class FakeHost final : public Host {
         return frame;
     }
     void done_with_sources() override { done = true; }
-    OutputFrame create(std::int64_t, const SourceFrame &like) override {
-        likes.push_back(*static_cast<const std::byte *>(like.handle.get()));
+    OutputFrame create(std::int64_t, const Stands &stands) override {
+        source(stands.like);
+        made.push_back(stands);
         auto data = std::make_shared<std::array<std::byte, kPlanes>>();
         OutputFrame frame;
         for (std::size_t p = 0; p < kPlanes; ++p)
@@ -178,7 +180,7 @@ class FakeHost final : public Host {
     bool done = false;
     std::vector<Verdict> verdicts;
     std::size_t judged_frames = 0;
-    std::vector<std::byte> likes;
+    std::vector<Stands> made;
 };
 
 struct Log {
@@ -247,7 +249,10 @@ void groups_are_made_once_and_padded_at_the_ends() {
     CHECK(value(filter->make(1, host)) == 102); // after one frame that is made and not shown
     CHECK((log.source == std::vector<int>{0, 0, 0, 1}));
     CHECK(host.done && host.read == (std::set<std::int64_t>{0, 1}));
-    CHECK((host.likes == std::vector<std::byte>{std::byte{0}, std::byte{0}, std::byte{1}}));
+    const auto &[one, two, three] = std::tie(host.made[0], host.made[1], host.made[2]);
+    CHECK(one.like == 0 && one.first && !one.last && one.instead.empty());
+    CHECK(two.like == 0 && !two.first && two.last && two.instead.empty());
+    CHECK(three.like == 1 && three.first && three.last && three.instead == std::vector<std::int64_t>{1});
     CHECK(value(filter->cached(0)) == 101 && value(filter->make(2, host)) == 103 && log.calls == 1);
     CHECK(value(filter->make(3, host)) == 100);
     CHECK((log.source == std::vector<int>{2, 3}));

@@ -128,6 +128,59 @@ def test_unknown_rates_need_a_factor_and_scale_durations(
     assert Fraction(props["_DurationNum"], props["_DurationDen"]) == Fraction(1001, 30000)
 
 
+def with_durations(frames: int, durations: list[Fraction]) -> vs.VideoNode:
+    """A clip of unknown rate whose frames last these times, in turn."""
+    parts = [
+        core.std.SetFrameProps(
+            clip_of(pictures(frames), (0, 1))[n],
+            _DurationNum=[durations[n % len(durations)].numerator],
+            _DurationDen=[durations[n % len(durations)].denominator],
+        )
+        for n in range(frames)
+    ]
+    return core.std.Splice(parts)
+
+
+def durations_of(clip: vs.VideoNode) -> list[Fraction]:
+    return [
+        Fraction(int(f.props["_DurationNum"]), int(f.props["_DurationDen"])) for f in clip.frames()
+    ]
+
+
+def test_frames_of_a_variable_rate_last_as_long_as_those_they_stand_for(
+    down: Callable[..., Any], up: Callable[..., Any]
+) -> None:
+    tenth, fifth = Fraction(1, 10), Fraction(1, 5)
+    low = down(with_durations(8, [tenth, fifth]), factor_num=2, gop=2)
+    assert durations_of(low) == [tenth + fifth] * 4
+    assert durations_of(up(low)) == [(tenth + fifth) / 2] * 8
+    # By 3/2 every second low-rate frame stands for two frames: the whole is as long as it was.
+    third = down(with_durations(9, [tenth, fifth, tenth]), factor_num=3, factor_den=2, gop=2)
+    assert sum(durations_of(third)) == 3 * (tenth + fifth + tenth)
+
+
+def test_a_cut_stays_beside_one_restored_frame(
+    down: Callable[..., Any], up: Callable[..., Any]
+) -> None:
+    def marked(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        made = f.copy()
+        made.props["_SceneChangePrev"], made.props["_SceneChangeNext"] = int(n == 4), int(n == 3)
+        made.props["_AbsoluteTime"] = n / 30
+        return made
+
+    clip = clip_of(pictures(8), (30, 1))
+    low = down(core.std.ModifyFrame(clip, clip, marked), factor_num=2)
+    restored = [dict(f.props) for f in up(low).frames()]
+    assert [n for n, p in enumerate(restored) if p.get("_SceneChangePrev")] == [4]
+    assert [n for n, p in enumerate(restored) if "_AbsoluteTime" in p] == [0, 2, 4, 6]
+
+
+def test_a_source_of_too_high_a_rate_is_refused_at_once(down: Callable[..., Any]) -> None:
+    clip = core.std.AssumeFPS(clip_of(pictures(8), (30, 1)), fpsnum=8 * 10**9, fpsden=1)
+    with pytest.raises(vs.Error, match="the clip's frame rate 8000000000 is beyond 2147483647"):
+        down(clip, factor_num=4)
+
+
 def test_frame_properties(down: Callable[..., Any], up: Callable[..., Any]) -> None:
     clip = core.std.SetFrameProps(clip_of(pictures(9)), _Range=1, Note="kept")
     low = down(clip, fps=15, gop=2)

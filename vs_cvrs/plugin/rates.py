@@ -27,7 +27,8 @@ def downsample_rate(clip: Clip, given: Arguments) -> tuple[Fraction, Fraction | 
             raise ValueError(f"the target rate {target} is above the clip's rate {clip.rate}")
     ratio = factor or Fraction(1)
     low_rate = None if clip.rate is None else clip.rate / ratio
-    _check_rate(low_rate)
+    _check_rate(low_rate, "the resulting")
+    _check_rate(clip.rate, "the clip's")
     return ratio, low_rate
 
 
@@ -64,7 +65,7 @@ def upsample_rate(
     high_rate = clip.rate * ratio if clip.rate is not None else target
     if stated is not None and stated.rate is not None:
         high_rate = stated.rate
-    _check_rate(high_rate)
+    _check_rate(high_rate, "the resulting")
     return ratio, high_rate
 
 
@@ -82,9 +83,9 @@ def _one_target(given: Arguments) -> tuple[Fraction | None, Fraction | None]:
     return factor, target
 
 
-def _check_rate(rate: Fraction | None) -> None:
+def _check_rate(rate: Fraction | None, whose: str) -> None:
     if rate is not None and max(rate.numerator, rate.denominator) > MAX_RATE:
-        raise ValueError(f"the resulting frame rate {rate} is beyond {MAX_RATE} in its terms")
+        raise ValueError(f"{whose} frame rate {rate} is beyond {MAX_RATE} in its terms")
 
 
 def pair(value: Fraction | None) -> tuple[int, int]:
