@@ -160,6 +160,21 @@ def test_carriers_that_are_chosen(
     assert (carrier.codec, carrier.bits) == made
 
 
+def test_presets_of_encoders_that_auto_stands_for(
+    deep: Path, nearest_model: Path, tmp_path: Path
+) -> None:
+    low, out = tmp_path / "low.mkv", tmp_path / "out.mkv"
+    wanted = "--preset is for x264 and x265, got --codec auto, which is ffv1 here"
+    words = ["--model", nearest_model]
+    said = commands.run("encode", deep, low, *words, "--preset", "slow", code=1).stderr
+    assert wanted in said
+    commands.run("encode", deep, low, *words)
+    words += ["--preset", "ultrafast"]
+    said = commands.run("decode", low, out, *words, "--lossless", code=1).stderr
+    assert wanted in said
+    commands.run("decode", low, out, *words)
+
+
 def test_carriers_that_cannot_be() -> None:
     with pytest.raises(CliError, match="x264 does not carry 10-bit frames as rgb"):
         choose_carrier("x264", "rgb", "10", 10)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import commands
 import numpy as np
 import pytest
 from clips import core, frames_of
+from conftest import TINY_LITE
 
 from vs_cvrs.cli.clips import open_video, to_rgb24
 from vs_cvrs.cli.tags import read_tags
@@ -181,7 +182,24 @@ def test_interrupted_while_the_file_is_read(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp"]
 
 
-def test_decode_interrupted_and_resumed(low: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_closed_terminal_leaves_no_temporary_files(
+    long_source: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out, temporary = tmp_path / "low.mkv", tmp_path / "tmp"
+    temporary.mkdir()
+    env = {"TMPDIR": str(temporary)}
+    process = commands.start("encode", long_source, out, "--model", tiny_model, env=env)
+    commands.wait_for(temporary / "vs-cvrs-*", process)
+    assert process.stderr is not None
+    process.stderr.close()
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert not [path for path in temporary.iterdir() if path.name.startswith("vs-cvrs-")]
+
+
+def test_decode_interrupted_and_resumed(
+    low: Path, tiny_model: Path, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
     out, wanted = tmp_path / "restored.mkv", tmp_path / "wanted.mkv"
     words = ["--model", tiny_model, "--lossless", "--segment", 8]
     commands.run("decode", low, wanted, *words)
@@ -194,6 +212,9 @@ def test_decode_interrupted_and_resumed(low: Path, tiny_model: Path, tmp_path: P
     assert process.returncode == 128 + signal.SIGINT
     assert f"Temporary files are in {part}: --resume goes on from them." in said
     assert not out.exists()
+    another = save_model("lite", TINY_LITE, seed=3)
+    said = commands.run("decode", low, out, *words, "--model", another, "--resume", code=1).stderr
+    assert "belongs to another job (not the same: model and sizes)" in said
     commands.run("decode", low, out, *words, "--resume")
     assert out.read_bytes() == wanted.read_bytes()
 
@@ -238,6 +259,7 @@ def test_full_disk(small_disk: Path, long_source: Path, tiny_model: Path) -> Non
     [
         (0, "cannot write temporary files: make room, or set TMPDIR"),
         (300, "cannot write temporary files: make room, or set TMPDIR"),
+        (1_000, "cannot write temporary files: make room, or set TMPDIR"),  # for audio on trial
         (3_000, "File too large"),  # in the first segment
         (None, "File too large"),  # when all segments are there and are joined
     ],
@@ -288,6 +310,15 @@ def test_no_room_for_a_larger_file(
             "--preset is for x264 and x265, got --codec ffv1",
         ),
         (["encode", "IN", "out.mkv", "--fps", "1/0"], "--fps must be a number or a fraction"),
+        (
+            ["encode", "missing.mkv", "out.mkv", "--fps", "x"],
+            "--fps must be a number or a fraction",
+        ),
+        (["encode", "missing.mkv", "out.mkv", "--time-factor", "0"], "--time-factor must be at"),
+        (["encode", "missing.mkv", "out.mkv", "--constant-rate", "x"], "--constant-rate must be a"),
+        (["encode", "missing.mkv", "out.mkv", "--scale", "0.5"], "--scale must be 1 to 32768, got"),
+        (["encode", "missing.mkv", "out.mkv", "--end", "x"], "--end must be like"),
+        (["encode", "missing.mkv", "out.mkv", "--bits", "9"], "--bits must be auto, 8 or 10"),
         (["encode", "IN", "out.mkv", "--start", "9"], "leave no frame: from 270 to 75"),
         (["encode", "IN", "out.mkv", "--start", "x"], "--start must be like"),
         (["encode", "IN", "out.mkv", "--model", "nothing"], "unknown model 'nothing'"),
@@ -295,6 +326,11 @@ def test_no_room_for_a_larger_file(
         (["encode", "IN", "TEXT"], "exists; --overwrite replaces it"),
         (["decode", "IN", "out.avi"], "OUT must be a .mkv, .mp4 or .mov file"),
         (["decode", "IN", "out.mp4", "--codec", "ffv1"], "ffv1 goes into .mkv files only"),
+        (
+            ["decode", "IN", "out.mkv", "--lossless", "--crf", "16"],
+            "--crf is for encoders with loss, got --lossless",
+        ),
+        (["decode", "IN", "out.mkv", "--codec", "ffv1", "--crf", "20"], "got --codec ffv1"),
         (["decode", "IN", "out.mkv"], "carries no hidden motion"),
         (["decode", "missing.mkv", "out.mkv"], "missing.mkv is not a file"),
         (["info", "missing.mkv"], "missing.mkv is not a file"),

@@ -204,6 +204,15 @@ def test_what_does_not_go_with_it(
     assert not (tmp_path / str(output)).exists()
 
 
+def test_a_model_whose_hidden_motion_does_not_last(
+    film: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    words = ["encode", film, tmp_path / "out.mkv", "--robust", "--model", tiny_model]
+    said = commands.run(*words, code=1).stderr
+    assert said.startswith("vs-cvrs encode: --robust needs a model whose hidden motion outlives")
+    assert said.endswith(f"got --model {tiny_model}\n")
+
+
 def test_interrupted_runs_go_on(film: Path, model: Path, sent: Path, tmp_path: Path) -> None:
     out = tmp_path / "low.mkv"
     words = ["encode", film, out, "--robust", "--model", model, "--segment", 16]

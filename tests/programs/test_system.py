@@ -38,6 +38,7 @@ def test_a_folder_is_held_by_one_process_until_it_is_killed(tmp_path: Path) -> N
         sync(tmp_path / "file")
         sync(tmp_path)
     assert ended_by(0) == ended_by(1) == ""
+    assert ended_by(-40) == "signal 40"
 
 
 def test_a_script_without_our_filters_does_not_wait_for_pytorch() -> None:

@@ -63,7 +63,11 @@ class Colours(enum.StrEnum):
 
 
 def main() -> None:
-    """The entry point: one line for an error, exit code 1."""
+    """The entry point: one line for an error, exit code 1.
+
+    Options that do not exist, and values of the wrong kind, are Typer's to refuse: with a usage and
+    a box around the error, exit code 2.
+    """
     app(prog_name="vs-cvrs")
 
 
@@ -278,7 +282,9 @@ def decode(
         Codec,
         typer.Option(help="Encoder of the restored video. auto: x264 for 8 bits, x265 for 10."),
     ] = Codec.auto,
-    crf: Annotated[float, typer.Option(help="Quality of x264 and x265.", min=0, max=51)] = 16,
+    crf: Annotated[
+        float | None, typer.Option(help="Quality of x264 and x265. Default: 16.", min=0, max=51)
+    ] = None,
     lossless: Annotated[
         bool, typer.Option("--lossless", help="Every colour exactly, in 4:4:4 with two bits more.")
     ] = False,

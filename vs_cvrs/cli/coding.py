@@ -13,9 +13,10 @@ import vapoursynth as vs
 
 from vs_cvrs.carrier.levels import find_stamp as stamp_of
 from vs_cvrs.carrier.levels import white_of
-from vs_cvrs.carrier.lossless import COLOURS, DEPTHS
+from vs_cvrs.carrier.lossless import COLOURS, DEPTHS, Carrier
 from vs_cvrs.carrier.lossy import LossyCarrier
 from vs_cvrs.carrier.stamp import Stamp
+from vs_cvrs.checkpoints import checkpoint, zoo
 from vs_cvrs.cli.clips import (
     Video,
     check_progressive,
@@ -29,6 +30,7 @@ from vs_cvrs.cli.cluster.where import Where
 from vs_cvrs.cli.colours import UNSTATED
 from vs_cvrs.cli.encodings import (
     carried_as,
+    check_container,
     choose_carrier,
     choose_lossy,
     encode_low_rate,
@@ -50,6 +52,7 @@ from vs_cvrs.cli.times import Clock, check_retiming, constant_clock, table_clock
 from vs_cvrs.cli.timetable import restored_times
 from vs_cvrs.cli.timing import rate_text
 from vs_cvrs.cli.tracks import choose_tracks
+from vs_cvrs.plugin.limits import MAX_SIDE
 from vs_cvrs.timeline import Timeline
 
 __all__ = ["DecodeOptions", "EncodeOptions", "decode", "encode"]
@@ -91,7 +94,7 @@ class DecodeOptions:
     """What ``decode`` is asked for."""
 
     codec: str
-    crf: float
+    crf: float | None
     lossless: bool
     preset: str | None
     model: str
@@ -116,15 +119,16 @@ def encode(source: Path, output: Path, options: EncodeOptions) -> None:
         raise CliError(
             f"OUT must be a Matroska file (.mkv), got {output.name}; with --robust it may be .mp4"
         )
-    parse_preset(options.preset, options.codec)
+    _check_values(options)
     check_output(source, output, options.resume, options.overwrite)
+    if options.robust:
+        _check_outlives_loss(options.model)
     with place_of(options.where, options.device, output) as place:
         _encode(source, output, options, place)
 
 
 def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) -> None:
-    constant = options.constant_rate
-    constant_rate = None if constant is None else parse_rate(constant, "--constant-rate")
+    constant_rate = _constant_rate(options)
     video = open_video(source, constant_rate, cache=True, index=place.index)
     if not options.progressive:
         check_progressive(source, video.clip)
@@ -137,14 +141,12 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
                 f"receiver, got {output.name}; --constant-rate makes its rate constant"
             )
     rate = Fraction(video.clip.fps)
-    lowering = _rate_arguments(options, rate)
+    lowering = _lowering(options)
+    _check_lowers(options, rate)
     shown_at = _shown_at(video, rate)
     begin, end = _part(video, options)
-    carrier = (
-        choose_lossy(options.codec, options.crf)
-        if options.robust
-        else choose_carrier(options.codec, options.carrier, options.bits, video.bits)
-    )
+    carrier = _carrier(options, video.bits)
+    preset = parse_preset(options.preset, options.codec, carrier.codec)
     _, remark = to_rgb(video.clip, source_form(video.clip))
     tracks = choose_tracks(source, output)
     lost = [*(["transparency"] if video.transparent else []), *tracks.lost]
@@ -197,7 +199,7 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
     encoding = encode_low_rate(
         carrier,
         first.group_length,
-        parse_preset(options.preset, options.codec),
+        preset,
         video.colours,
         shape,
         output,
@@ -256,8 +258,10 @@ def _encode(source: Path, output: Path, options: EncodeOptions, place: Place) ->
 def decode(source: Path, output: Path, options: DecodeOptions) -> None:
     """Restore the video that ``encode`` was given."""
     _check_ending(output)
-    if options.codec == "ffv1" and output.suffix.lower() != ".mkv":
-        raise CliError(f"ffv1 goes into .mkv files only, got {output.name}")
+    check_container(options.codec, output)
+    if options.crf is not None and _is_exact(options):
+        which = "--lossless" if options.lossless else "--codec ffv1"
+        raise CliError(f"--crf is for encoders with loss, got {which}")
     parse_preset(options.preset, options.codec)
     check_output(source, output, options.resume, options.overwrite)
     with place_of(options.where, options.device, output) as place:
@@ -322,6 +326,7 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
     for text in (because, remark, not_kept(tracks.lost)):
         if text:
             say(f"decode: {text}")
+    model = _model_of(found.checksum, tags, options.model)
     recipe = Recipe(
         source=source.resolve(),
         filter="Upsample",
@@ -333,7 +338,7 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
             "length": length,
             "phase": found.index,
             "gop": found.group_length,
-            "model": _model_of(found.checksum, tags, options.model),
+            "model": model,
             "device": options.device,
             "bits": bits,
         },
@@ -343,6 +348,8 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
         rate=None if found.rate is None else found.rate / found.ratio,
     )
     restored = place.clip(recipe, video)
+    # The model that restores need not be the one that made the file.
+    restorer = _loaded(model).checksum
     job = Job(
         recipe=recipe,
         frames=restored.num_frames,
@@ -351,7 +358,7 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
         encoding=encoding,
         beside=Beside(source, video.start, None, tracks),
         tags={},
-        identity=_identity("decode", source, encoding, found, []),
+        identity=_identity("decode", source, encoding, replace(found, checksum=restorer), []),
         segments=plan_segments(length, options.segment, group_begins(timeline, begin, length)),
         segment=options.segment,
         times=times,
@@ -360,7 +367,7 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
     if low.num_frames < sent:
         say(f"decode: {source} holds {low.num_frames} of the {counted(sent)} that were sent")
     damaged = place.run(
-        job, restored, video, found.checksum, "restoring", options.resume, options.overwrite
+        job, restored, video, restorer, "restoring", options.resume, options.overwrite
     )
     if damaged:
         say(
@@ -374,10 +381,9 @@ def _decode(source: Path, output: Path, options: DecodeOptions, place: Place) ->
     quality = Quality.of(stamps_of(low, found.group_length))
     if quality is not None and damaged < length:
         clock = constant_clock(found.rate) if times is None else table_clock(times)
-        exact = options.lossless or options.codec == "ffv1"
         say(
             f"{output}: came back at {quality.sentence(clock, -begin)}, as encode measured it"
-            + ("" if exact else "; what the encoder loses comes on top")
+            + ("" if _is_exact(options) else "; what the encoder loses comes on top")
         )
 
 
@@ -396,6 +402,45 @@ def _robust(options: EncodeOptions, output: Path) -> EncodeOptions:
             raise CliError(f"{option} is for files without loss, not for --robust")
     model = "robust" if options.model == "auto" else options.model
     return replace(options, model=model, check=False, bits=str(DEPTHS[0]))
+
+
+def _check_values(options: EncodeOptions) -> None:
+    """Raise CliError for values that go with no video; to read one may take minutes."""
+    _constant_rate(options)
+    _lowering(options)
+    if options.scale is not None and not 1 <= options.scale <= MAX_SIDE:
+        raise CliError(f"--scale must be 1 to {MAX_SIDE}, got {options.scale:g}")
+    for text, option in ((options.start, "--start"), (options.end, "--end")):
+        if text:
+            parse_frame(text, round, option)
+    parse_preset(options.preset, options.codec)
+    # Where --bits leaves the choice to the video, there is a carrier for each.
+    _carrier(options, DEPTHS[0])
+
+
+def _constant_rate(options: EncodeOptions) -> Fraction | None:
+    text = options.constant_rate
+    return None if text is None else parse_rate(text, "--constant-rate")
+
+
+def _carrier(options: EncodeOptions, source_bits: int) -> Carrier | LossyCarrier:
+    if options.robust:
+        return choose_lossy(options.codec, options.crf)
+    return choose_carrier(options.codec, options.carrier, options.bits, source_bits)
+
+
+def _check_outlives_loss(model: str) -> None:
+    """Raise CliError for a model that hides motion from encoders with loss in vain."""
+    if not _loaded(model).model.outlives_loss:
+        raise CliError(
+            "--robust needs a model whose hidden motion outlives encoders with loss, as that of "
+            f"robust does, got --model {model}"
+        )
+
+
+def _is_exact(options: DecodeOptions) -> bool:
+    """Whether the encoder of the restored video loses nothing."""
+    return options.lossless or options.codec == "ffv1"
 
 
 def _check_ending(output: Path) -> None:
@@ -455,23 +500,29 @@ def _check_arguments(options: EncodeOptions) -> dict[str, int]:
     return {"check": int(options.check), "refine": options.refine} | headroom
 
 
-def _rate_arguments(options: EncodeOptions, rate: Fraction) -> dict[str, Any]:
-    """The filter's arguments for what is asked for, from a video of this rate."""
+def _lowering(options: EncodeOptions) -> dict[str, Any]:
+    """The filter's arguments for what is asked for."""
     if options.fps is not None and options.time_factor is not None:
         raise CliError("give either --fps or --time-factor, not both")
     scale = {} if options.scale is None else {"scale": options.scale}
     if options.fps is not None:
         target = parse_rate(options.fps, "--fps")
-        if target == rate and options.scale in (None, 1):
-            raise CliError(
-                f"--fps {options.fps} is the rate that IN has, and nothing would be lowered; "
-                "give a lower one, or --scale"
-            )
         return {"fps_num": target.numerator, "fps_den": target.denominator} | scale
     factor = parse_factor(options.time_factor or "2", "--time-factor")
     if factor == 1 and options.scale in (None, 1):
         raise CliError("--time-factor 1 lowers nothing; give a greater one, or --scale")
     return {"factor_num": factor.numerator, "factor_den": factor.denominator} | scale
+
+
+def _check_lowers(options: EncodeOptions, rate: Fraction) -> None:
+    """Raise CliError where a video of this rate would stay as it is."""
+    if options.fps is None or options.scale not in (None, 1):
+        return
+    if parse_rate(options.fps, "--fps") == rate:
+        raise CliError(
+            f"--fps {options.fps} is the rate that IN has, and nothing would be lowered; "
+            "give a lower one, or --scale"
+        )
 
 
 def _first_stamp(properties: dict[str, Any]) -> Stamp:
@@ -492,13 +543,17 @@ def _model_of(checksum: str, tags: Tags | None, wanted: str) -> str:
     """What to give as ``model``: the bundled one whose weights the file was made with."""
     if wanted != "auto":
         return wanted
-    from vs_cvrs.checkpoints import zoo
-
     bundled = zoo.name_of(checksum)
     if bundled is not None:
         return bundled
     name = f"{tags.model} ({checksum})" if tags else checksum
     raise CliError(f"the file was made with model {name}, which is not bundled; give --model FILE")
+
+
+def _loaded(model: str) -> checkpoint.LoadedModel:
+    """The model of this name or path."""
+    # Only what "auto" means depends on ratio and scale.
+    return checkpoint.load(zoo.resolve(model, Fraction(1), Fraction(1)))
 
 
 def _identity(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from vs_cvrs import metrics
 from vs_cvrs.cli.clips import frame_array, open_video, to_rgb24
@@ -91,7 +92,8 @@ def score(reference: Any, other: Any) -> Comparison:
 
 
 def _table(result: Comparison, title: str) -> Table:
-    table = Table(title=title)
+    # A text of its own: in names, "[b]" is no markup and ":x:" no emoji.
+    table = Table(title=Text(title, style="table.title"))
     for column in ("frames", "count", "PSNR mean", "lowest", "SSIM mean", "lowest "):
         table.add_column(column, justify="right" if column != "frames" else "left")
     for label, part in {

@@ -61,13 +61,15 @@ class Ffmpeg:
             raise CliError("ffmpeg ended before it had read all frames") from None
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._finish()
-        else:
-            self._process.kill()
-            self._process.wait()
-        children.discard(self._process)
-        self._log.close()
+        try:
+            if kind is None:
+                self._finish()
+            else:
+                self._process.kill()
+                self._process.wait()
+        finally:
+            children.discard(self._process)
+            self._log.close()
 
     def _finish(self) -> None:
         assert self._process.stdin is not None
@@ -80,7 +82,8 @@ class Ffmpeg:
         said = self._log.read().decode(errors="replace").strip().splitlines()
         for number, words in ((errno.ENOSPC, "No space left"), (errno.EFBIG, "File too large")):
             if any(words in line for line in said):
-                raise OSError(number, said[-1])
+                # Its own words have addresses in memory and the names of its parts around these.
+                raise OSError(number, os.strerror(number))
         if code == _FULL:
             # Nothing is said where what it says goes to the same disk.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -10,11 +10,13 @@ import vapoursynth as vs
 from vs_cvrs.carrier.lossless import CODECS, DEPTHS, Carrier, keyframe_interval
 from vs_cvrs.carrier.lossy import LossyCarrier
 from vs_cvrs.cli.colours import BT709, RGB, Colours
+from vs_cvrs.cli.options import parse_preset
 from vs_cvrs.cli.running import CliError
 from vs_cvrs.cli.segments import Encoding
 
 __all__ = [
     "carried_as",
+    "check_container",
     "choose_carrier",
     "choose_lossy",
     "encode_low_rate",
@@ -26,6 +28,7 @@ _AUTO = "auto"
 _MAX_SHAPE = 10_000  # terms of a pixel's shape; setsar's own limit turns 128:117 into 93:85
 _KEYFRAMES = 250  # of encoders with loss, at most
 _CRF_ENCODERS = {"x264": "libx264", "x265": "libx265"}
+_CRF = 16.0  # of restored files
 
 
 def choose_carrier(codec: str, colours: str, bits: str, source_bits: int) -> Carrier:
@@ -105,9 +108,15 @@ def segment_length(wanted: int, group_length: int) -> int:
     return -(-wanted // unit) * unit
 
 
+def check_container(codec: str, output: Path) -> None:
+    """Raise CliError for a file that restored frames of this codec do not go into."""
+    if codec == "ffv1" and output.suffix.lower() != ".mkv":
+        raise CliError(f"ffv1 goes into .mkv files only, got {output.name}")
+
+
 def encode_restored(
     codec: str,
-    crf: float,
+    crf: float | None,
     lossless: bool,
     preset: str | None,
     bits: int,
@@ -120,7 +129,7 @@ def encode_restored(
 
     Args:
         codec: x264, x265, ffv1, or auto: x264 for 8 bits, x265 for 10.
-        crf: quality of x264 and x265.
+        crf: quality of x264 and x265; None: 16.
         lossless: every colour exactly.
         preset: of x264 and x265.
         bits: of the low-rate frames: the restored ones get as many.
@@ -132,10 +141,11 @@ def encode_restored(
     Raises:
         CliError: there is no such encoding.
     """
+    wanted = codec
     if codec == _AUTO:
         codec = "x264" if bits == DEPTHS[0] else "ffv1" if lossless else "x265"
-    if codec == "ffv1" and output.suffix.lower() != ".mkv":
-        raise CliError(f"ffv1 goes into .mkv files only, got {output.name}")
+    check_container(codec, output)
+    preset = parse_preset(preset, wanted, codec)
     parameters = colours.parameters(codec)
     if lossless or codec == "ffv1":
         try:
@@ -145,6 +155,7 @@ def encode_restored(
         words = carrier.options(_KEYFRAMES, preset, parameters)
         form = getattr(vs, carrier.clip_format)
     else:
+        crf = _CRF if crf is None else crf
         words = ["-c:v", _CRF_ENCODERS[codec], "-crf", f"{crf:g}", "-preset", preset or "medium"]
         if codec == "x265":
             parameters = ["log-level=error", *parameters]

@@ -97,7 +97,7 @@ class Job:
         folder = JobFolder(self.output)
         identity = self.identity | {"segment": self.segment}
         with folder.locked(identity, overwrite and not resume):
-            at_interrupt(self._left_behind)
+            at_interrupt(self.folder, self._left_behind)
             files = {self.segment_file(segment): segment for segment in self.segments}
             folder.clear_unfinished(set(files))
             missing = [segment for file, segment in files.items() if not file.exists()]

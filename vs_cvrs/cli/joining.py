@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vs_cvrs.cli.encoder import BITEXACT, Ffmpeg
-from vs_cvrs.cli.running import CliError, temporary_folder
+from vs_cvrs.cli.running import CliError, trial_folder
 from vs_cvrs.cli.segments import Encoding
 from vs_cvrs.cli.streams import streams_of
 from vs_cvrs.cli.times import TABLE, Times, retiming, table_text
@@ -48,7 +48,7 @@ def check_audio(source: Path, output: Path) -> None:
     """
     if "audio" not in {stream.kind for stream in streams_of(source)}:
         return
-    with temporary_folder() as folder:
+    with trial_folder() as folder:
         words = [*_QUIET, "-i", file_url(source), "-map", "0:a", "-c", "copy", "-t", str(_TRIED)]
         try:
             with Ffmpeg([*words, f"trial{output.suffix}"], folder):

@@ -18,6 +18,8 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from vs_cvrs.programs.system import DISK_FULL
+
 __all__ = [
     "NO_TEMPORARY_FILES",
     "CliError",
@@ -29,9 +31,11 @@ __all__ = [
     "say",
     "size_text",
     "temporary_folder",
+    "trial_folder",
 ]
 
-console = Console(stderr=True, highlight=False)
+# Names of files may hold what stands for an emoji, like ":x:".
+console = Console(stderr=True, highlight=False, emoji=False)
 """For progress and remarks; results go to standard output."""
 
 
@@ -69,7 +73,7 @@ _folders: set[Path] = set()
 _REMOVALS = 10
 """Attempts at removing a folder that is still written to."""
 
-_last_words: list[Callable[[], str]] = []
+_last_words: dict[Path, Callable[[], str]] = {}
 
 
 @contextlib.contextmanager
@@ -93,13 +97,29 @@ def temporary_folder() -> Iterator[Path]:
         _folders.discard(folder)
 
 
-def at_interrupt(last_words: Callable[[], str]) -> None:
-    """Register a function that says what an interrupted run leaves behind."""
-    _last_words.append(last_words)
+@contextlib.contextmanager
+def trial_folder() -> Iterator[Path]:
+    """A temporary folder that so little goes into that a full disk is the folder's fault.
+
+    Raises:
+        CliError: there is no room for it.
+    """
+    try:
+        with temporary_folder() as folder:
+            yield folder
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise CliError(NO_TEMPORARY_FILES) from error
+
+
+def at_interrupt(folder: Path, last_words: Callable[[], str]) -> None:
+    """Register what says what an interrupted run leaves in a folder; the last one counts."""
+    _last_words[folder] = last_words
 
 
 def interruptible[T](work: Callable[[], T]) -> T:
-    """Run ``work``, and end the process at once on SIGINT and SIGTERM.
+    """Run ``work``, and end the process at once on SIGINT, SIGTERM and SIGHUP.
 
     The work has a thread of its own, because Python handles signals in the main thread and only
     between two of its instructions: a plugin that indexes a film, or a model at work on a group,
@@ -114,7 +134,7 @@ def interruptible[T](work: Callable[[], T]) -> T:
         except BaseException as error:
             failure.append(error)
 
-    before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _end) for number in _endings()}
     try:
         thread = threading.Thread(target=run, name="vs-cvrs", daemon=True)
         thread.start()
@@ -128,6 +148,15 @@ def interruptible[T](work: Callable[[], T]) -> T:
     return outcome[0]
 
 
+def _endings() -> list[signal.Signals]:
+    """The signals that end a run."""
+    endings = [signal.SIGINT, signal.SIGTERM]
+    # Windows has none; and nohup ignores it, so that the run outlives its terminal.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        endings.append(signal.SIGHUP)
+    return endings
+
+
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
     for child in list(children):
         child.kill()
@@ -137,8 +166,10 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
             shutil.rmtree(folder, ignore_errors=True)
             if not folder.exists():
                 break
-    console.show_cursor(True)
-    words = [text for text in (last_words() for last_words in _last_words) if text]
-    sys.stderr.write("\n" + " ".join(["vs-cvrs: interrupted.", *words]) + "\n")
-    sys.stderr.flush()
+    # Of a terminal that was closed nothing is left to write to.
+    with contextlib.suppress(OSError):
+        console.show_cursor(True)
+        words = [text for text in (last_words() for last_words in _last_words.values()) if text]
+        sys.stderr.write("\n" + " ".join(["vs-cvrs: interrupted.", *words]) + "\n")
+        sys.stderr.flush()
     os._exit(128 + number)

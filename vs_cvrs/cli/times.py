@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vs_cvrs.cli.encoder import Ffmpeg
-from vs_cvrs.cli.running import CliError, temporary_folder
+from vs_cvrs.cli.running import CliError, trial_folder
 from vs_cvrs.programs.ffmpeg import file_url, find_ffmpeg
 
 __all__ = [
@@ -66,7 +66,7 @@ def attached_times(path: Path) -> Times | None:
     Raises:
         FileNotFoundError: there is no ffmpeg.
     """
-    with temporary_folder() as folder:
+    with trial_folder() as folder:
         file = folder / TABLE
         command = [find_ffmpeg(), "-v", "error", "-nostdin"]
         command += [f"-dump_attachment:m:filename:{TABLE}", str(file), "-i", file_url(path)]
@@ -146,7 +146,7 @@ def _look_up(ticks: Sequence[int], first: int) -> str:
 
 def check_retiming() -> None:
     """Raise CliError for an ffmpeg that cannot be given a table of times; worth knowing early."""
-    with temporary_folder() as folder:
+    with trial_folder() as folder:
         (folder / "table").write_text(retiming(np.zeros(2), Fraction(25)))
         picture = ["-f", "lavfi", "-i", "color=s=16x16:d=0.04", "-c:v", "rawvideo"]
         words = ["-v", "error", "-nostdin", *picture, "-/bsf:v", "table", "-f", "null", "-"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -17,7 +18,10 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["OWN_GROUP", "ended_by", "hold", "reader_left", "sync"]
+__all__ = ["DISK_FULL", "OWN_GROUP", "ended_by", "hold", "reader_left", "sync"]
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Numbers of the errors that say that there is no room for a file."""
 
 OWN_GROUP: dict[str, Any] = {"start_new_session": True}
 """Arguments of `subprocess.Popen` for a child that Ctrl-C at the terminal does not reach."""
@@ -72,7 +76,12 @@ def sync(path: Path) -> None:
 
 def ended_by(code: int) -> str:
     """The name of the signal that ended a process with this code; empty where none did."""
-    return "" if code >= 0 else signal.Signals(-code).name
+    if code >= 0:
+        return ""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # most real-time signals have no names
+        return f"signal {-code}"
 
 
 def reader_left() -> bool:
