@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import random
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import commands
 import farm
@@ -16,7 +22,12 @@ import pytest
 from farm import Farm
 
 pytest.importorskip("distributed")
-from vs_cvrs.cli.cluster import security
+from vs_cvrs.cli.clips import open_video, undecodable
+from vs_cvrs.cli.cluster import runner, security, worker
+from vs_cvrs.cli.cluster.where import Where
+from vs_cvrs.cli.folder import JobFolder
+from vs_cvrs.cli.running import CliError
+from vs_cvrs.cli.segments import Segment
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -165,20 +176,108 @@ def test_a_worker_is_stopped(job: list[object], alone: Path) -> None:
     assert not Path(f"/proc/{stopped}").exists()
 
 
+def test_a_segment_that_no_worker_can_make(tiny_model: Path, tmp_path: Path) -> None:
+    """Each of two fails once at the end of a film whose last frames are interlaced."""
+    film, parts = tmp_path / "film.mkv", [tmp_path / f"{name}.h264" for name in "ab"]
+    x264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", 0]
+    fields = ["-vf", "setfield=tff", "-flags", "+ildct+ilme"]
+    for part, frames, options in zip(parts, (114, 6), ([], fields), strict=True):
+        pictures = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", frames]
+        commands.ffmpeg(*pictures, *x264, *options, part)
+    whole = tmp_path / "film.h264"
+    whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+    commands.ffmpeg("-r", 25, "-i", whole, "-c", "copy", film)
+    words = ["--model", tiny_model, "--segment", SEGMENT, "--no-check", "--workers", 2]
+    said = ended(commands.start("encode", film, tmp_path / "low.mkv", *words), 1)
+    failures = re.findall(r"worker (\S+ \(\S+\)) (?:failed|is not used)", said)
+    assert len(set(failures)) == 2, said
+    assert f"{film} is interlaced (frame 114)" in sentence(said)
+
+
+def test_frames_that_cannot_be_decoded(tiny_model: Path, tmp_path: Path) -> None:
+    whole, holed = tmp_path / "whole.mkv", tmp_path / "holed.mkv"
+    pictures = ["-f", "lavfi", "-i", "testsrc2=size=128x96:rate=15:d=4"]
+    lossless = ["-x265-params", "lossless=1:log-level=error", "-pix_fmt", "yuv444p10le"]
+    commands.ffmpeg(*pictures, "-c:v", "libx265", *lossless, whole)
+    content = bytearray(whole.read_bytes())
+    dice = random.Random(2)  # what makes a hole with the ffmpeg that this was written with
+    begin = int(len(content) * dice.uniform(0.3, 0.7))
+    for place in range(begin, begin + 200):
+        content[place] ^= dice.randrange(1, 256)
+    holed.write_bytes(content)
+    missing = undecodable(open_video(holed).clip)
+    if not missing:
+        pytest.skip("this ffmpeg makes another file, and BestSource decodes something of it")
+    words = ["--model", tiny_model, "--segment", SEGMENT, "--no-check"]
+    one, two = tmp_path / "one.mkv", tmp_path / "two.mkv"
+    commands.run("encode", holed, one, *words)
+    said = ended(commands.start("encode", holed, two, *words, "--workers", 2))
+    assert f"of {holed} cannot be decoded (first: {missing[0]})" in said
+    assert two.read_bytes() == one.read_bytes()
+
+
 def test_workers_that_see_no_shared_folder_and_one_whose_disk_is_full(
     job: list[object], alone: Path, cluster: Farm, tmp_path: Path
 ) -> None:
-    small, out = tmp_path / "small", output(job).parent
+    small, temporary, out = tmp_path / "small", tmp_path / "temporary", output(job).parent
     small.mkdir()
+    temporary.mkdir()
     hidden = f"mount -t tmpfs tmpfs {out}"
     full = f"mount -t tmpfs -o size=48k tmpfs {small}"
-    cluster.join(before=commands.apart(hidden))
+    able = cluster.join(before=commands.apart(hidden), env={"TMPDIR": str(temporary)})
     cluster.join(before=commands.apart(hidden, full), env={"TMPDIR": str(small)})
     said = ended(commands.start(*job, "--cluster", cluster.address))
     assert said.count("its segments are sent") == 2
     assert "cannot write to" in said, said
     assert "No space left on device" in said
     check(job, alone)
+    assert list(temporary.glob("**/*.bsindex"))
+    able.send_signal(signal.SIGINT)
+    able.wait(60)
+    assert not list(temporary.iterdir())
+
+
+def test_a_segment_that_is_cut_off_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, segment = JobFolder(tmp_path / "low.mkv"), Segment(0, 0, 4)
+    folder.path.mkdir()
+    nothing: Any = None
+    work = worker.Work("f" * 32, nothing, nothing, (0, ""), "", tmp_path / "low.mkv", 600)
+    job: Any = SimpleNamespace(
+        folder=folder.path, output=tmp_path / "low.mkv", segment_file=lambda _: folder.path / "0"
+    )
+    run = runner._Run(nothing, Where(2), work, job, [segment], print, print)
+
+    def cut(error: BaseException) -> None:
+        def write(path: Path, content: bytes) -> int:
+            path.open("wb").write(content[:2])
+            raise error
+
+        monkeypatch.setattr(Path, "write_bytes", write)
+        member = runner._Member("tcp://127.0.0.1:1", "it", 0.0, segment=segment, attempt="1")
+        with pytest.raises(type(error)):
+            run._collect(member, worker.Made(content=b"1234", size=4))
+
+    cut(OSError(errno.ENOSPC, "No space left on device"))
+    assert not list(folder.path.iterdir())
+    cut(KeyboardInterrupt())
+    assert list(folder.path.iterdir())
+    folder.remove()
+    assert not folder.path.exists()
+
+
+def test_an_index_is_there_until_its_job_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "get_worker", lambda: SimpleNamespace(local_directory=tmp_path))
+    worker.take_index("first", {"source.0.bsindex": b"1"})
+    worker.take_index("second", {"source.0.bsindex": b"2"})
+    assert {file.read_bytes() for file in tmp_path.glob("*/*")} == {b"1", b"2"}
+    for number in range(40):
+        worker.take_index(str(number), {"source.0.bsindex": b"3"})
+    assert len(list(tmp_path.iterdir())) == worker._KEPT_INDEXES
+    worker._indexes.clear()
 
 
 def test_workers_that_do_not_fit_are_refused_by_name(
@@ -329,3 +428,37 @@ def test_other_machines_need_a_certificate() -> None:
     assert "is seen by other machines, which needs --tls FOLDER" in said
     said = commands.run("cluster", "join", "tcp://192.0.2.1:8786", code=1).stderr
     assert "is another machine's, which needs --tls FOLDER" in said
+
+
+def test_nobody_is_there_to_join() -> None:
+    soon = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"}
+    said = ended(commands.start("cluster", "join", "tcp://127.0.0.1:1", env=soon), 1)
+    wanted = "vs-cvrs cluster join: no scheduler lets us join at tcp://127.0.0.1:1: "
+    assert said == f"{wanted}Connection refused\n"
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as dashboard:
+        dashboard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            dashboard.bind(("127.0.0.1", 8787))
+            dashboard.listen()
+        except OSError:
+            pass  # somebody else has it: as good
+        port = taken.getsockname()[1]
+        said = ended(commands.start("cluster", "start", "--port", port), 1)
+    wanted = f"vs-cvrs cluster start: cannot listen on port {port}: Address already in use\n"
+    assert said == wanted
+
+
+@pytest.mark.parametrize("damage", ["rubbish", "another"])
+def test_a_key_that_is_not_the_certificate_s(damage: str, tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for folder in (mine, other):
+        security.make_certificate(folder)
+    key = b"rubbish" if damage == "rubbish" else (other / "key.pem").read_bytes()
+    (mine / "key.pem").write_bytes(key)
+    wanted = f"--tls: {mine / 'key.pem'} is not the key of {mine / 'certificate.pem'}"
+    with pytest.raises(CliError, match=f"^{re.escape(wanted)}$"):
+        security.security_of(mine)
+    security.security_of(other)

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from vs_cvrs.checkpoints import zoo
 from vs_cvrs.cli.clips import Video, interlaced, undecodable
-from vs_cvrs.cli.cluster.where import Where
+from vs_cvrs.cli.cluster.where import FrameError, Where
 from vs_cvrs.cli.folder import JobFolder
 from vs_cvrs.cli.job import Job
 from vs_cvrs.cli.local import Local
@@ -95,11 +95,12 @@ class Place:
             return self._run(job, clip, checksum, title, resume, overwrite)
         except (vs.Error, CliError) as error:
             _check_fields(error, job.recipe)
-            if isinstance(error, CliError):
+            # A worker's VapourSynth error comes as this one; others are not of frames.
+            if isinstance(error, CliError) and not isinstance(error, FrameError):
                 raise
             recipe = _mended(job.recipe, video, job.identity["command"])
         mended = replace(job, recipe=recipe)
-        return self._run(mended, recipe.clip(video), checksum, title, True, overwrite)
+        return self._run(mended, self.clip(recipe, video), checksum, title, True, overwrite)
 
     def _run(
         self, job: Job, clip: Any, checksum: str, title: str, resume: bool, overwrite: bool

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = ["connected", "join", "start"]
 
 _HERE = "127.0.0.1"
 _JOIN_SECONDS = 60
+_FAILURES = (OSError, TimeoutError, ValueError, RuntimeError)  # of Dask's, where it cannot start
 
 
 @contextlib.contextmanager
@@ -47,7 +49,7 @@ def connected(where: Where) -> Iterator[Client]:
             timeout=10,
             name="vs-cvrs",
         )
-    except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+    except _FAILURES as error:
         raise CliError(f"no Dask scheduler answers at {where.address}") from error
     with client:
         yield client
@@ -128,10 +130,14 @@ def start(port: int, host: str | None, tls: Path | None) -> None:
             "protocol": "tcp://" if tls is None else "tls://",
             "dashboard_address": f"{_HERE}:8787",
         }
+        place = f"port {port}" if host is None else f"port {port} of {host}"
         try:
-            scheduler = await Scheduler(security=security, **options)
-        except OSError as error:
-            raise CliError(f"cannot listen on port {port}: {error.strerror or error}") from error
+            with warnings.catch_warnings():
+                # Where the dashboard's port is taken it has another, which is said below.
+                warnings.filterwarnings("ignore", r"Port \d+ is already in use", UserWarning)
+                scheduler = await Scheduler(security=security, **options)
+        except _FAILURES as error:
+            raise CliError(f"cannot listen on {place}: {_cause(error)}") from error
         word = "" if tls is None else f" --tls {tls}"
         if tls is not None and host is None and is_loopback(scheduler.address):
             say("cluster start: --host ADDRESS says by which address other machines reach this one")
@@ -157,22 +163,33 @@ def join(
         )
     security = security_of(tls)
 
-    async def serve() -> None:
+    async def serve(folder: Path) -> None:
         common = {
             "host": host or (_HERE if tls is None else None),
             "security": security,
             "dashboard_address": f"{_HERE}:0",
             "death_timeout": _JOIN_SECONDS,
+            # Workers may be killed, and then remove nothing.
+            "local_directory": str(folder),
         }
         nannies = [
             Nanny(address, **common, **options) for options in worker_options(workers, threads)
         ]
         try:
             await asyncio.wait_for(asyncio.gather(*nannies), _JOIN_SECONDS)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise CliError(f"no scheduler lets us join at {address}: {error}") from error
+        except _FAILURES as error:
+            raise CliError(f"no scheduler lets us join at {address}: {_cause(error)}") from error
         say(f"cluster join: {len(nannies)} of this machine's workers at {address}; Ctrl-C ends it")
         await asyncio.gather(*(nanny.finished() for nanny in nannies))
         raise CliError(f"the scheduler at {address} has gone")
 
-    asyncio.run(serve())
+    with temporary_folder() as folder:
+        asyncio.run(serve(folder))
+
+
+def _cause(error: BaseException) -> str:
+    """Why something of Dask's did not start: what its error was raised from says it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return said.splitlines()[0]

@@ -9,6 +9,7 @@ taken for this one's.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import shutil
 import time
@@ -24,7 +25,7 @@ from distributed.comm import CommClosedError
 
 from vs_cvrs.cli.cluster import machines, worker
 from vs_cvrs.cli.cluster.members import Kind, chosen_kind, difference, pinned_kind
-from vs_cvrs.cli.cluster.where import Where
+from vs_cvrs.cli.cluster.where import FrameError, Where
 from vs_cvrs.cli.cluster.worker import Made, Report, Work
 from vs_cvrs.cli.folder import JobFolder
 from vs_cvrs.cli.job import Job
@@ -239,10 +240,11 @@ class _Run:
             self._submit(member, worker.make, self._work, segment, member.attempt)
 
     def _choose(self, member: _Member) -> Segment | None:
-        """The next segment; one that this worker has failed at only if nobody else is there."""
-        alone = sum(other.usable for other in self._members.values()) == 1
+        """The next segment; one that this worker has failed at only if all others have, too."""
+        usable = {other.address for other in self._members.values() if other.usable}
         for segment in self._todo:
-            if alone or member.address not in self._tries.get(segment.number, []):
+            failed = self._tries.get(segment.number, [])
+            if member.address not in failed or usable <= set(failed):
                 self._todo.remove(segment)
                 return segment
         return None
@@ -341,14 +343,15 @@ class _Run:
                 self._set_aside(member, problem)
             else:
                 say(f"warning: worker {member.name} failed at a segment: {problem}")
-            self._put_back(member, f"{member.name}: {problem}")
+            self._put_back(member, f"{member.name}: {problem}", no_frame=made.no_frame)
             return
         file = self._job.segment_file(segment)
         partial = self._job.folder / made.name
         if made.content:
-            partial = file.with_suffix(".part")
-            partial.write_bytes(made.content)
+            partial = self._job.folder / self._work.partial_name(segment, member.attempt)
+            _write(partial, made.content)
         if partial.stat().st_size != made.size:
+            partial.unlink(missing_ok=True)
             self._put_back(member, f"{member.name}: its segment came incomplete")
             return
         if made.damaged:
@@ -365,7 +368,9 @@ class _Run:
         self._refused[member.name] = f"{member.name}: {problem}"
         say(f"warning: worker {member.name} is not used any more: {problem}")
 
-    def _put_back(self, member: _Member, problem: str, lost: bool = False) -> None:
+    def _put_back(
+        self, member: _Member, problem: str, lost: bool = False, no_frame: bool = False
+    ) -> None:
         """Another worker is to do a member's segment; or the job ends."""
         segment, member.segment = member.segment, None
         if member.future is not None:
@@ -377,7 +382,8 @@ class _Run:
         failed = self._tries.setdefault(segment.number, [])
         failed.append(member.address)
         if len(failed) >= _TRIES or not (lost or self._anyone(failed)):
-            raise CliError(f"{problem}; --resume goes on")
+            failure = FrameError if no_frame else CliError
+            raise failure(f"{problem}; --resume goes on")
         self._todo.appendleft(segment)
 
     def _anyone(self, failed: list[str]) -> bool:
@@ -396,3 +402,13 @@ class _Run:
                     self._advance(event["done"] - member.done)
                     member.done = event["done"]
                     member.heard = time.monotonic()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, or leave none: it would take room on a disk that is full."""
+    try:
+        path.write_bytes(content)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import os
 import socket
+import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ def security_of(folder: Path | None) -> Security:
     """Dask's security with the certificate in ``folder``; None: none.
 
     Raises:
-        CliError: there is no certificate in the folder, or it has expired.
+        CliError: there is no certificate in the folder, it has expired, or the key is not its own.
     """
     if folder is None:
         return Security()
@@ -35,6 +36,7 @@ def security_of(folder: Path | None) -> Security:
                 "folder is copied to each machine"
             )
     _check_dates(certificate)
+    _check_key(certificate, key)
     # One certificate for all: whoever holds its key is of the cluster, and nobody else is.
     pair = {
         f"tls_{role}_{part}": str(file)
@@ -93,6 +95,17 @@ def _check_dates(certificate: Path) -> None:
             f"--tls: {certificate} was valid until {end:%Y-%m-%d}; remove it and its key, and "
             "vs-cvrs cluster start --tls FOLDER makes new ones"
         )
+
+
+def _check_key(certificate: Path, key: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # With no password given, OpenSSL would ask for one at the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        raise CliError(f"--tls: {key} is not the key of {certificate}") from error
+    except OSError as error:
+        raise CliError(f"--tls: {key} cannot be read: {error.strerror or error}") from error
 
 
 def is_loopback(address: str) -> bool:

@@ -10,10 +10,14 @@ from pathlib import Path
 
 from vs_cvrs.cli.running import CliError
 
-__all__ = ["LIMIT", "Where", "check_address", "need_dask"]
+__all__ = ["LIMIT", "FrameError", "Where", "check_address", "need_dask"]
 
 LIMIT = 600.0
 """Seconds without a new frame after which a worker is given up."""
+
+
+class FrameError(CliError):
+    """Workers cannot make a segment, because VapourSynth cannot make one of its frames."""
 
 
 @dataclass(frozen=True)

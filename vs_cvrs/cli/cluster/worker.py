@@ -24,6 +24,7 @@ from typing import Any
 
 import psutil
 import torch
+import vapoursynth as vs
 from distributed import get_worker
 
 from vs_cvrs import __version__
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 _KEPT = 2
+_KEPT_INDEXES = 16  # jobs that have a worker in turn; each may be one that has yet to open its clip
 _TICK = 0.25  # seconds between two looks at whether the job goes on, and between two reports
 
 
@@ -73,6 +75,10 @@ class Work:
     checksum: str
     output: Path
     limit: float
+
+    def partial_name(self, segment: Segment, attempt: str) -> str:
+        """Name of an attempt's file until it is whole; no other attempt has it."""
+        return f"{segment.number:05d}.{self.ticket}-{attempt}.part"
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ class Made:
         damaged: frames of groups that are not as they were sent.
         resident: MiB of the worker's memory.
         problem: why there is no segment, a sentence.
+        no_frame: whether it is that VapourSynth cannot make a frame.
         left: the job goes on without this worker's segment: nobody waits for it.
     """
 
@@ -117,6 +124,7 @@ class Made:
     damaged: int = 0
     resident: float = 0.0
     problem: str = ""
+    no_frame: bool = False
     left: bool = False
 
 
@@ -213,7 +221,7 @@ def _sees_folder(work: Work) -> bool:
 
 _sessions: OrderedDict[tuple[str, str, str], Session] = OrderedDict()
 _clips: OrderedDict[str, Any] = OrderedDict()
-_indexes: dict[str, tempfile.TemporaryDirectory[str]] = {}
+_indexes: OrderedDict[str, tempfile.TemporaryDirectory[str]] = OrderedDict()
 _turn = threading.Lock()
 
 
@@ -235,12 +243,18 @@ def _keep[K](kept: OrderedDict[K, Any], key: K, value: Any) -> None:
 
 def take_index(ticket: str, files: dict[str, bytes]) -> None:
     """Keep the source's index here, where the job's folder is not seen."""
-    for old in [old for old in _indexes if old not in _clips]:
-        _indexes.pop(old).cleanup()
-    folder = tempfile.TemporaryDirectory(prefix="vs-cvrs-")
+    folder = _temporary_folder()
     for name, content in files.items():
         (Path(folder.name) / name).write_bytes(content)
     _indexes[ticket] = folder
+    # A clip that others pushed out is opened once more, so an index outlives its job's clip.
+    while len(_indexes) > _KEPT_INDEXES:
+        _indexes.popitem(last=False)[1].cleanup()
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that Dask, or who started it, removes even where this process is killed."""
+    return tempfile.TemporaryDirectory(prefix="vs-cvrs-", dir=get_worker().local_directory)
 
 
 def _clip(work: Work) -> Any:
@@ -250,6 +264,7 @@ def _clip(work: Work) -> Any:
         kept = _indexes.get(work.ticket)
         index = JobFolder(work.output).index
         if kept is not None:
+            _indexes.move_to_end(work.ticket)
             index = Path(kept.name) / index.name
         if not any(index.parent.glob(f"{index.name}.*.bsindex")):
             raise CliError(f"the source's index is not in {index.parent}")
@@ -271,17 +286,14 @@ def make(work: Work, segment: Segment, attempt: str) -> Made:
     except _LeftError:
         return Made(left=True)
     except Exception as error:
-        return Made(problem=_sentence(error))
+        return Made(problem=_sentence(error), no_frame=isinstance(error, vs.Error))
 
 
 def _make(work: Work, segment: Segment, attempt: str, watch: _Watch) -> Made:
     with contextlib.ExitStack() as stack:
         shared = JobFolder(work.output).path
-        if _sees_folder(work):
-            folder = shared
-        else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vs-cvrs-")))
-        path = folder / f"{segment.number:05d}.{work.ticket}-{attempt}.part"
+        folder = shared if _sees_folder(work) else Path(stack.enter_context(_temporary_folder()))
+        path = folder / work.partial_name(segment, attempt)
         clip = _clip(work)
         try:
             made = make_segments(clip, work.encoding, [segment], lambda _: path, watch.frame_done)
