@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from vs_cvrs.cli.running import CliError, say
-from vs_cvrs.programs.system import hold
+from vs_cvrs.programs.system import DISK_FULL, hold
 
 __all__ = ["JobFolder", "check_not_source", "check_output", "saying_why"]
 
@@ -35,7 +35,6 @@ _OURS = re.compile(
     r"(job|kind)\.json(\.part)?|(segments|retiming|cvrs-timestamps)\.txt|joined\.\w+|cover\d+"
     r"|\d{5,}\.(nut|mkv|damaged|[\w.-]+\.part)|source(\.\d+\.bsindex|\.[0-9a-f]{32})"
 )
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class JobFolder:
@@ -233,7 +232,7 @@ def saying_why(folder: Path) -> Iterator[None]:
             gone = f"{folder} has gone; where it comes back, --resume goes on from it"
             raise CliError(gone) from error
         why = f"cannot write to {folder}: {error.strerror or error}"
-        if error.errno not in _FULL:
+        if error.errno not in DISK_FULL:
             raise CliError(why) from error
         free = shutil.disk_usage(folder).free / 2**20
         raise CliError(f"{why} ({free:.0f} MiB free); make room, then --resume goes on") from error
