@@ -218,7 +218,7 @@ def ordinary(
 
     The clip's first frames, an odd number of them: each removed one has a shown one on either side.
     """
-    count = (min(original.num_frames, _ORDINARY_FRAMES) - 1) // 2 * 2 + 1
+    count = ordinary_count(original.num_frames)
     sides = original.width // 4 * 4, original.height // 4 * 4
     high = vs.core.std.CropAbs(original[:count], *sides)
     wanted = pictures_of(high)
@@ -259,6 +259,11 @@ def ordinary(
         full = encode_like(high, output, size)
         score("full rate", full, pictures_of(received(output)))
     return rows
+
+
+def ordinary_count(frames: int) -> int:
+    """How many of a clip's first frames are made ordinary files of."""
+    return (min(frames, _ORDINARY_FRAMES) - 1) // 2 * 2 + 1
 
 
 def ordinary_table(rows: dict[str, dict[str, float | int]], frames: int) -> Table:
@@ -351,7 +356,7 @@ def run(video: Path, folder: Path, limit: int, console: Console) -> None:
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     console.print(table(report))
     if "ordinary" in report:
-        console.print(ordinary_table(report["ordinary"], min(frames, _ORDINARY_FRAMES)))
+        console.print(ordinary_table(report["ordinary"], ordinary_count(frames)))
     console.print(f"Written to {folder}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
 
 
