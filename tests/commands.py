@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vs_cvrs.cli.app import app
+from vs_cvrs.cli.clips import open_video, undecodable
 from vs_cvrs.programs.ffmpeg import find_ffmpeg
 
 COMMAND = [sys.executable, "-m", "vs_cvrs"]
@@ -54,6 +56,23 @@ def video(path: Path, seconds: float = 2, rate: str = "30000/1001", size: str = 
         *("-c:v", "libx264", "-preset", "ultrafast", "-crf", "4", "-c:a", "flac", path),
     )
     return path
+
+
+def holed(path: Path) -> int:
+    """Make a film with frames that cannot be decoded, and say the first; skip where none is."""
+    pictures = "testsrc2=size=128x96:rate=15:d=4"
+    lossless = ["-x265-params", "lossless=1:log-level=error", "-pix_fmt", "yuv444p10le"]
+    ffmpeg("-f", "lavfi", "-i", pictures, "-c:v", "libx265", *lossless, path)
+    content = bytearray(path.read_bytes())
+    dice = random.Random(2)  # what makes a hole with the ffmpeg that this was written with
+    begin = int(len(content) * dice.uniform(0.3, 0.7))
+    for place in range(begin, begin + 200):
+        content[place] ^= dice.randrange(1, 256)
+    path.write_bytes(content)
+    missing = undecodable(open_video(path).clip)
+    if not missing:
+        pytest.skip("this ffmpeg makes another file, and BestSource decodes something of it")
+    return missing[0]
 
 
 def beeps(path: Path) -> list[float]:

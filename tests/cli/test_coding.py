@@ -163,14 +163,20 @@ def test_interrupted(
         assert out.read_bytes() == undisturbed
 
 
+def indexing(source: Path, model: Path, folder: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A run of `encode` while it reads the film, and where its temporary files lie."""
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    words = ["encode", source, folder / "low.mkv", "--model", model]
+    process = commands.start(*words, env={"TMPDIR": str(temporary)})
+    commands.wait_for(temporary / "vs-cvrs-*", process)
+    return process, temporary
+
+
 def test_interrupted_while_the_file_is_read(
     long_source: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    out, temporary = tmp_path / "low.mkv", tmp_path / "tmp"
-    temporary.mkdir()
-    env = {"TMPDIR": str(temporary)}
-    process = commands.start("encode", long_source, out, "--model", tiny_model, env=env)
-    commands.wait_for(temporary / "vs-cvrs-*", process)
+    process, temporary = indexing(long_source, tiny_model, tmp_path)
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -185,11 +191,7 @@ def test_interrupted_while_the_file_is_read(
 def test_a_closed_terminal_leaves_no_temporary_files(
     long_source: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    out, temporary = tmp_path / "low.mkv", tmp_path / "tmp"
-    temporary.mkdir()
-    env = {"TMPDIR": str(temporary)}
-    process = commands.start("encode", long_source, out, "--model", tiny_model, env=env)
-    commands.wait_for(temporary / "vs-cvrs-*", process)
+    process, temporary = indexing(long_source, tiny_model, tmp_path)
     assert process.stderr is not None
     process.stderr.close()
     process.send_signal(signal.SIGHUP)
