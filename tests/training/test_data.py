@@ -60,6 +60,18 @@ def test_drawn_clips_and_stretched_contrast_come_in_on_demand() -> None:
     assert not torch.equal(stretched, plain)
 
 
+def test_reduced_clips_come_in_on_demand() -> None:
+    footage = np.random.default_rng(0).integers(0, 256, (6, 100, 200, 3)).astype(np.uint8)
+    config = {"videos": [], "stills": [], "validation": [], "stills_share": 0.0}
+    deviations = []
+    for share in (0.0, 1.0):
+        every = DataConfig.model_validate({**config, "reduced_share": share})
+        made = ClipDataset(Footage([footage], []), every, [Stage(steps=20, batch=2, crop=32)], 1)
+        assert made[0].high.shape == (2, 3, 8, 32, 32)
+        deviations.append(np.mean([float(made[i].high.std()) for i in range(20)]))
+    assert deviations[1] < 0.8 * deviations[0]  # noise is averaged away
+
+
 def test_patterns_and_detailed_crops_come_in_on_demand() -> None:
     plain = dataset(cut_share=0.0, still_share=0.0)[0].high
     patterned = dataset(pattern_share=1.0, cut_share=0.0, still_share=0.0)[0].high

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
 
 from vs_cvrs.carrier.stamp import Stamp
 from vs_cvrs.plugin.alignment import Mark, Unit
@@ -144,13 +147,21 @@ class Judge:
         for row, following in itertools.pairwise(rows):
             if following > row + 1:
                 change = restored[row:following].astype(np.float32) - interpolated[row:following]
-                squares = np.square(change * np.float32(255.0 / self.output.top)).mean((1, 2, 3))
+                change = self._reduced(change * np.float32(255.0 / self.output.top))
+                squares = np.square(change).mean((1, 2, 3))
                 shown.append(squares[:1])
                 between.append(squares[1:])
         if not shown:
             return False
         least = ARRIVED * min(_NOISE, np.sqrt(np.concatenate(between).mean()))
         return bool(least < np.concatenate(shown).mean() < _MOST)
+
+    def _reduced(self, change: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """A change of frames at the low size: detail that enlarging adds says nothing here."""
+        if self.output.height <= self.low[0] and self.output.width <= self.low[1]:
+            return change
+        x = torch.from_numpy(change)
+        return F.interpolate(x, self.low, mode="bicubic", antialias=True).numpy()
 
     def _other_size(self, found: Stamp) -> bool:
         size = (self.output.height, self.output.width)

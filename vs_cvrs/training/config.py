@@ -49,6 +49,7 @@ class DataConfig(_Strict):
         graphics_share: share of samples that are drawn, see `vs_cvrs.training.graphics`.
         pattern_share: share of samples under checkers, stripes or stipple, or dithered.
         stretch_share: share of samples whose contrast is stretched until parts are clipped.
+        reduced_share: share of samples that are reduced, by up to two, as where size is lost too.
     """
 
     videos: list[Path]
@@ -64,6 +65,7 @@ class DataConfig(_Strict):
     graphics_share: Share = 0.0
     pattern_share: Share = 0.0
     stretch_share: Share = 0.0
+    reduced_share: Share = 0.0
 
 
 class LossConfig(_Strict):

@@ -38,6 +38,7 @@ _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 _CANDIDATES = 3
 _MAX_RATIO = 4
 _MAX_DENOMINATOR = 5
+_MOST_REDUCED = 2.0
 _MAX_SPEED = 8.0  # pixels per high-rate frame; about what 448-wide footage shows
 
 
@@ -177,6 +178,13 @@ class ClipDataset(Dataset[Batch]):
         return _augment(rng, clip)
 
     def _shot(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
+        # Configurations without this share go on with the clips that they always drew.
+        if self._config.reduced_share and rng.random() < self._config.reduced_share:
+            larger = math.ceil(crop * rng.uniform(1.0, _MOST_REDUCED))
+            return _reduced(self._as_it_is(rng, frames, larger), crop)
+        return self._as_it_is(rng, frames, crop)
+
+    def _as_it_is(self, rng: np.random.Generator, frames: int, crop: int) -> Frames:
         stills = self._footage.stills
         if self._config.graphics_share and rng.random() < self._config.graphics_share:
             return self._graphics(rng, frames, crop)
@@ -299,6 +307,12 @@ def _halve(still: Frames) -> Frames:
     height, width, _ = still.shape
     image = Image.fromarray(still).resize((width // 2, height // 2), Image.Resampling.BOX)
     return np.asarray(image)
+
+
+def _reduced(shot: Frames, crop: int) -> Frames:
+    x = torch.from_numpy(np.ascontiguousarray(shot)).permute(0, 3, 1, 2).float()
+    x = F.interpolate(x, (crop, crop), mode="bicubic", antialias=True)
+    return x.clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def _path(rng: np.random.Generator, time: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from vs_cvrs.model.base import round_to_8bit
 from vs_cvrs.model.light import time_net
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
+from vs_cvrs.model.light.resampling import resampled
 from vs_cvrs.model.light.residues import Rescalers
 from vs_cvrs.model.light.time_net import Layout
 from vs_cvrs.model.strips import bounded_memory
@@ -28,6 +29,7 @@ SPACE: dict[str, Any] = {
     "alone_quarter": "16h 16hq mod 7",
     "shared_quarter": "16h 16hq 16h 16h mod 9",
     "shared_half": "16h 16h 16h mod 9",
+    "enlarger": "16hq",
 }
 
 SIZES = [  # high-rate and low-rate (frames, height, width)
@@ -44,6 +46,9 @@ SIZES = [  # high-rate and low-rate (frames, height, width)
     ((2, 24, 24), (2, 4, 4)),
     ((5, 45, 51), (4, 16, 16)),
     ((12, 48, 40), (2, 12, 12)),
+    ((8, 45, 51), (2, 24, 28)),
+    ((3, 16, 16), (1, 12, 12)),
+    ((7, 33, 42), (2, 36, 28)),
 ]
 
 
@@ -174,6 +179,7 @@ def test_it_cannot_begin_as_another_lite() -> None:
         ((6, 37, 380), (2, 20, 192)),
         ((3, 300, 301), (2, 76, 76)),
         ((4, 300, 120), (4, 76, 32)),
+        ((6, 150, 190), (2, 100, 128)),
     ],
 )
 def test_strips_change_nothing(
@@ -212,6 +218,58 @@ def test_too_small_a_reach_of_residues_would_show(
     assert not strips_show(model, scale, frames)
     getattr(getattr(model, kind), part).radius -= 2
     assert strips_show(model, scale, frames)
+
+
+def test_too_small_a_reach_of_the_enlarger_would_show() -> None:
+    model = small_model()
+    assert not strips_show(model, 2, 8)
+    model.enlarger.up.radius -= 2
+    assert strips_show(model, 2, 8)
+
+
+def test_of_many_frames_reduced_ones_are_hidden_as_others() -> None:
+    model = small_model()
+    x = smooth((8, 60, 50))
+    size, low_size = (8, 60, 50), (2, 40, 36)
+    reduced = resampled(x, 40, 36).clamp(0.0, 1.0)
+    with torch.inference_mode():
+        low = model.encode(x, low_size)
+        assert torch.equal(low, model.encode(reduced, low_size))
+        sent = round_to_8bit(low)
+        small = model.upsample(model.extract(sent).clamp(0.0, 1.0), (8, 40, 36))
+        wanted = model.enlarger(small, size[1:]).clamp(0.0, 1.0)
+        assert torch.equal(model.decode(sent, size), wanted)
+        # A group's levels hide no residues, and have no bounds.
+        assert [limit.unique().tolist() for limit in model.limits(sent, size)] == [[0.0], [1.0]]
+        assert model.arrived(sent[:1], wanted[:1]) is None
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "hidden"),
+    [
+        ((8, 32, 32), (2, 16, 16), True),  # four each
+        ((14, 32, 32), (2, 16, 16), True),  # seven, of which four are carried
+        ((8, 34, 34), (2, 16, 16), False),  # more than space 2x
+        ((6, 36, 40), (2, 20, 24), True),  # three each
+        ((6, 32, 40), (2, 16, 24), False),
+        ((5, 32, 32), (2, 16, 16), False),  # two and three
+        ((4, 32, 32), (2, 16, 16), False),
+    ],
+)
+def test_which_groups_hide_reduced_frames(
+    high: tuple[int, int, int], low: tuple[int, int, int], hidden: bool
+) -> None:
+    assert small_model().uses_imsm(high, low) is hidden
+
+
+def test_enlarged_frames_keep_their_place() -> None:
+    model = small_model()
+    with torch.no_grad():
+        for parameter in model.enlarger.up.last.parameters():
+            parameter.zero_()
+        ramp = torch.linspace(0.2, 0.8, 90).expand(1, 3, 2, 60, 90)
+        made = model.enlarger(resampled(ramp, 40, 60), (60, 90))
+    assert (made - ramp)[..., 8:-8].abs().max() < 2e-3
 
 
 def smooth(size: tuple[int, int, int]) -> torch.Tensor:
@@ -408,6 +466,12 @@ def test_more_low_rate_frames_than_high_rate_ones_are_named(
             "alone_half must be two or three widths of 8 to 1024 with their blocks and",
         ),
         ({"alone_quarter": "8x 8 mod 5"}, "alone_quarter must be up to 64 letters of 'h', 'q'"),
+        (
+            {"enlarger": "h"},
+            "enlarger must be a width of 8 to 1024 with its blocks, as in '40hhhh'",
+        ),
+        ({"enlarger": "4h"}, "enlarger must be a width .*, got '4h'"),
+        ({"enlarger": "16x"}, "enlarger must be up to 64 letters of 'h', 'q'"),
         ({"alone_half": "8 8 mod 6"}, "an odd modulus of 3 to 31, as in .*, got '8 8 mod 6'"),
         ({"cells": 65}, "cells must be 0 to 64, got 65"),
         ({"depth": 3}, "options of a lite-any model: .*'depth'"),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vs_cvrs.model.base import CvrsModel, Size
-from vs_cvrs.model.light.blocks import Shape, check_blocks
+from vs_cvrs.model.light.blocks import Net, Shape, check_blocks
 from vs_cvrs.model.light.folding import SHIFT_FRACTION
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.strips import in_strips
@@ -58,6 +58,8 @@ class LightModel(CvrsModel):
                     raise ValueError(f"{name} must be 0 to 64, got {value}")
             elif name.endswith(("_half", "_quarter")):
                 Shape.parse(name, value, between=name.startswith("shared"))
+            elif name == "enlarger":
+                Net.parse(name, value)
             elif name == "interlace":
                 if not 0.0 <= value <= 1.0:
                     raise ValueError(f"interlace must be 0 to 1, got {value}")

@@ -32,6 +32,7 @@ __all__ = [
 _RESIDUAL_INIT = 0.1
 
 _MODULI = range(3, 32, 2)
+_WIDTHS = range(8, 1025)
 
 
 def conv3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
@@ -161,6 +162,17 @@ class Net(NamedTuple):
     width: int
     blocks: str
 
+    @classmethod
+    def parse(cls, name: str, text: object) -> Net:
+        """Raises ValueError, naming the option, where ``text`` is none."""
+        found = re.fullmatch(r"(\d{1,4})([a-z]*)", str(text))
+        if found is None or int(found[1]) not in _WIDTHS:
+            raise ValueError(
+                f"{name} must be a width of 8 to 1024 with its blocks, as in '40hhhh', got {text!r}"
+            )
+        check_blocks(name, found[2])
+        return cls(int(found[1]), found[2])
+
     def __str__(self) -> str:
         return f"{self.width}{self.blocks}"
 
@@ -194,7 +206,7 @@ class Shape(NamedTuple):
         modulus = int(found[2]) if found else 0
         if (
             len(nets) not in (least, least + 1)
-            or not all(8 <= net.width <= 1024 for net in nets)
+            or not all(net.width in _WIDTHS for net in nets)
             or modulus not in _MODULI
         ):
             example = "48hhh 80hhhh 64hh mod 9" if between else "32hhh 48hhhh mod 5"

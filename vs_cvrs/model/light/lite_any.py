@@ -4,6 +4,9 @@
 - Size lost, with frames or without: a low-rate frame is a plain reduction that hides in the
   residues of its levels what it lacks, and what the frames lack that motion makes of such as are
   shown (`vs_cvrs.model.light.residues`).
+- But up to space 2x, where every low-rate frame stands for four frames or more, and up to 7/4x,
+  where every one stands for three: these are reduced, and hidden as those that keep their size;
+  what they lack is predicted (`vs_cvrs.model.light.enlarging`).
 - Time: whatever the ratio, a low-rate frame stands for a whole number c of high-rate frames: the
   one it shows and those up to the next one shown (`Timeline.high_begin`). 6/5, 5/4 and 24000/1001
   differ in the order of ones and twos alone. Of the time networks each c from 1 to 4 has first and
@@ -13,6 +16,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 import torch
@@ -21,12 +25,21 @@ from torch.nn import functional as F
 
 from vs_cvrs.model.base import Size, size_of
 from vs_cvrs.model.light.base import ImsmModel
-from vs_cvrs.model.light.blocks import Shape
+from vs_cvrs.model.light.blocks import Net, Shape
+from vs_cvrs.model.light.enlarging import Enlarger
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
-from vs_cvrs.model.light.residues import FACTORS, Rescaler, Rescalers, factor_between
-from vs_cvrs.model.light.time_net import FOLDED, Layout, TimeNet, blended, steadied
+from vs_cvrs.model.light.resampling import resampled
+from vs_cvrs.model.light.residues import (
+    FACTORS,
+    SLACK,
+    Rescaler,
+    Rescalers,
+    factor_between,
+    factor_of,
+)
+from vs_cvrs.model.light.time_net import FOLDED, MAX_SLOTS, Layout, TimeNet, blended, steadied
 from vs_cvrs.model.strips import in_strips
 from vs_cvrs.timeline import SIZE_MULTIPLE
 
@@ -38,6 +51,10 @@ times as much; detail that moves by less than that is worth less than 0.1 dB."""
 
 _STILL_MIXED = 1.2
 """Likewise at least, where some frames come from low-rate frames of their own and others do not."""
+
+_PREDICTED = {3: Fraction(7, 4), MAX_SLOTS: Fraction(2)}
+"""Up to which space factor so many frames of each low-rate frame come back better where what they
+lack is predicted, and all room is theirs."""
 
 # Which frame each pixel of 2x2 begins with, for each number of frames: see LiteModel's interlace.
 _PATTERNS = ((0, 0, 0, 0), (0, 1, 1, 0), (0, 1, 2, 0), (0, 1, 2, 3))
@@ -55,6 +72,8 @@ class LiteAnyModel(ImsmModel):
         alone_half, alone_quarter: networks of low-rate frames that lose size and carry the frame
             they show alone, as `Shape` reads them: up to space 2x, and above.
         shared_half, shared_quarter: of those that carry more.
+        enlarger: the network that predicts what frames lack whose low-rate frames have no room for
+            that; width and blocks, as `Net` reads them.
         interlace: as in `LiteModel`.
     """
 
@@ -73,7 +92,8 @@ class LiteAnyModel(ImsmModel):
         alone_half: str = "32hhh 48hhhh mod 5",
         alone_quarter: str = "48hhh 80hhhh 48hh mod 7",
         shared_half: str = "32hhhhh 48hhhh 64hh mod 9",
-        shared_quarter: str = "48hhh 80hhhh 96hhh 60hhh mod 9",
+        shared_quarter: str = "48hhh 80hhhh 96hhh 44hhh mod 9",
+        enlarger: str = "40hhhh",
         interlace: float = 1.0,
     ) -> None:
         super().__init__()
@@ -87,6 +107,7 @@ class LiteAnyModel(ImsmModel):
             "alone_quarter": alone_quarter,
             "shared_half": shared_half,
             "shared_quarter": shared_quarter,
+            "enlarger": enlarger,
             "interlace": interlace,
         }
         self._check_options()
@@ -99,6 +120,7 @@ class LiteAnyModel(ImsmModel):
         self.alone_quarter = rescaler(FACTORS[1], "alone_quarter")
         self.shared_half = rescaler(FACTORS[0], "shared_half")
         self.shared_quarter = rescaler(FACTORS[1], "shared_quarter")
+        self.enlarger = Enlarger(Net.parse("enlarger", enlarger))
         self.time_down = TimeNet(width, down_blocks, down=True)
         self.imsm = LiteImsm(cells, hidden)
         self.time_up = TimeNet(width, up_blocks, down=False)
@@ -134,10 +156,10 @@ class LiteAnyModel(ImsmModel):
         self.shared_quarter.begin_as(self.alone_quarter)
 
     def space_parameters(self) -> list[nn.Parameter]:
-        return self._named(("alone_", "shared_"))
+        return self._named(("alone_", "shared_", "enlarger."))
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        return self._named(("shared_",))
+        return self._named(("shared_", "enlarger."))
 
     def receiver_parameters(self) -> list[nn.Parameter]:
         return [value for name, value in self.named_parameters() if _receives(name)]
@@ -194,7 +216,7 @@ class LiteAnyModel(ImsmModel):
         return all(n <= m < n + SIZE_MULTIPLE for n, m in zip(high, low, strict=True))
 
     def uses_imsm(self, high: Size, low: Size) -> bool:
-        return high[0] > low[0] and self._rescalers(high[1:], low[1:]) is None
+        return high[0] > low[0] and self._rescalers(high, low) is None
 
     def encode(self, high: Tensor, size: Size) -> Tensor:
         if tuple(high.shape[2:]) == size:
@@ -207,13 +229,13 @@ class LiteAnyModel(ImsmModel):
         return super().decode(low, size)
 
     def limits(self, low: Tensor, size: Size) -> tuple[Tensor, Tensor]:
-        rescalers = self._rescalers(size[1:], size_of(low)[1:])
+        rescalers = self._rescalers(size, size_of(low))
         if rescalers is None:
             return super().limits(low, size)
         return rescalers.limits(low, Layout.of(size[0], low.shape[2]))
 
     def arrived(self, low: Tensor, restored: Tensor) -> bool | None:
-        rescalers = self._rescalers(size_of(restored)[1:], size_of(low)[1:])
+        rescalers = self._rescalers(size_of(restored), size_of(low))
         if rescalers is None:
             return None
         return rescalers.arrived(low, restored, Layout.of(restored.shape[2], low.shape[2]))
@@ -223,10 +245,13 @@ class LiteAnyModel(ImsmModel):
         t = high.shape[2]
         _check_frames(t, size[0])
         layout = Layout.of(t, size[0])
-        rescalers = self._rescalers(size_of(high)[1:], size[1:])
+        rescalers = self._rescalers(size_of(high), size)
         if rescalers is not None:
             return rescalers.down(high, size[1:], layout)
-        high = _padded(high, size)
+        if self.pads(size_of(high)[1:], size[1:]):
+            high = _padded(high, size)
+        else:
+            high = resampled(high, *size[1:]).clamp(0.0, 1.0)
         if t == size[0]:
             return high
         b = high.shape[0]
@@ -245,7 +270,7 @@ class LiteAnyModel(ImsmModel):
         b, _, t = latent.shape[:3]
         _check_frames(size[0], t)
         layout = Layout.of(size[0], t)
-        rescalers = self._rescalers(size[1:], size_of(latent)[1:])
+        rescalers = self._rescalers(size, size_of(latent))
         if rescalers is not None:
             frames = rescalers.up(latent, size[1:], layout)
             if t < size[0]:
@@ -263,14 +288,21 @@ class LiteAnyModel(ImsmModel):
         made = as_frames(in_strips(chain, as_clip(fold(latent, 1, 2), b), net.reach, net.held, 2))
         h, w = made.shape[2:]
         each = picked(made.reshape(b, -1, FOLDED, h, w), layout.places, 1).flatten(0, 1)
-        frames = unfold(each, b, 1, 2)[..., : size[1], : size[2]]
+        frames = unfold(each, b, 1, 2)
+        if self.pads(size[1:], size_of(latent)[1:]):
+            frames = frames[..., : size[1], : size[2]]
+        else:
+            frames = self.enlarger(frames, size[1:])
         return _filled_up(frames, layout, size[0])
 
-    def _rescalers(self, high: tuple[int, int], low: tuple[int, int]) -> Rescalers | None:
-        """What goes between these heights and widths, if there is anything to do."""
-        if self.pads(high, low):
+    def _rescalers(self, high: Size, low: Size) -> Rescalers | None:
+        """What hides in residues what groups of these sizes lack; None: the time networks do."""
+        if self.pads(high[1:], low[1:]):
             return None
-        if factor_between(high, low) == FACTORS[0]:
+        if factor_between(high[1:], low[1:]) == FACTORS[0]:
+            most = _PREDICTED.get(min(Layout.of(high[0], low[0]).counts))
+            if most is not None and factor_of(high[1:], low[1:]) <= most + SLACK:
+                return None
             return Rescalers(self.alone_half, self.shared_half)
         return Rescalers(self.alone_quarter, self.shared_quarter)
 
@@ -288,7 +320,7 @@ def _padded(high: Tensor, size: Size) -> Tensor:
 
 
 def _receives(name: str) -> bool:
-    return name.startswith("time_up.") or name.split(".")[1] in ("up", "between")
+    return name.startswith(("time_up.", "enlarger.")) or name.split(".")[1] in ("up", "between")
 
 
 def _copy(layer: nn.Module, weight: Tensor, bias: Tensor | None = None) -> None:

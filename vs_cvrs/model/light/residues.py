@@ -41,11 +41,13 @@ from vs_cvrs.model.strips import in_strips
 
 __all__ = [
     "FACTORS",
+    "SLACK",
     "Rescaler",
     "Rescalers",
     "aligned",
     "bounds",
     "factor_between",
+    "factor_of",
     "hide",
     "motions",
     "reveal",
@@ -54,7 +56,7 @@ __all__ = [
 FACTORS = (2, 4)
 """Frames are resampled to one of these times the low size."""
 
-_SLACK = Fraction(1, 20)
+SLACK = Fraction(1, 20)
 """Of a factor of two: low sizes are rounded to multiples of 4, and a little more loses little."""
 
 _LAST = torch.channels_last
@@ -95,8 +97,12 @@ _LUMA = (0.299, 0.587, 0.114)
 
 def factor_between(high: tuple[int, int], low: tuple[int, int]) -> int:
     """Which of `FACTORS` stands between two sizes (height, width)."""
-    most = max(Fraction(n, m) for n, m in zip(high, low, strict=True))
-    return FACTORS[0] if most <= FACTORS[0] + _SLACK else FACTORS[1]
+    return FACTORS[0] if factor_of(high, low) <= FACTORS[0] + SLACK else FACTORS[1]
+
+
+def factor_of(high: tuple[int, int], low: tuple[int, int]) -> Fraction:
+    """The larger of the factors between two heights and two widths."""
+    return max(Fraction(n, m) for n, m in zip(high, low, strict=True))
 
 
 def hide(plain: Tensor, residues: Tensor, modulus: int) -> Tensor:
