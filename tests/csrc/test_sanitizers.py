@@ -77,7 +77,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
         # Python keeps much until the end, and on purpose we do too. pytest would keep what is said.
         # Freed memory is held back to catch its use: 256 MiB of that would look like a leak to the
         # tests that measure memory.
-        "ASAN_OPTIONS": f"detect_leaks=0:quarantine_size_mb=16:log_path={folder}/report",
+        "ASAN_OPTIONS": f"detect_leaks=0:quarantine_size_mb=32:log_path={folder}/report",
         "UBSAN_OPTIONS": f"halt_on_error=1:print_stacktrace=1:log_path={folder}/report",
         "OMP_WAIT_POLICY": "passive",
     }

@@ -127,6 +127,7 @@ def test_drawn_graphics_get_room_to_hide_in() -> None:
         for low in (checked, plain)
     ]
     assert gain[0] > gain[1] + 4
+    assert gain[0] > 27.75
 
 
 @pytest.mark.parametrize(("headroom", "black"), [(0, 0), (15, 0), (40, 32)])

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from vs_cvrs.model.light.resampling import resampled
 from vs_cvrs.programs.ffmpeg import find_ffmpeg
 from vs_cvrs.timeline import SIZE_MULTIPLE, Timeline, choose_group_length, low_size
 from vs_cvrs.training import graphics
@@ -310,9 +311,9 @@ def _halve(still: Frames) -> Frames:
 
 
 def _reduced(shot: Frames, crop: int) -> Frames:
-    x = torch.from_numpy(np.ascontiguousarray(shot)).permute(0, 3, 1, 2).float()
-    x = F.interpolate(x, (crop, crop), mode="bicubic", antialias=True)
-    return x.clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+    x = torch.from_numpy(np.ascontiguousarray(shot)).permute(3, 0, 1, 2).float()[None]
+    made = resampled(x, crop, crop)[0].clamp(0, 255).round().byte()
+    return made.permute(1, 2, 3, 0).numpy()
 
 
 def _path(rng: np.random.Generator, time: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from vs_cvrs.model import build
 from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
+from vs_cvrs.model.light.resampling import resampled
 from vs_cvrs.model.light.robust import RobustModel
 from vs_cvrs.model.light.tiny import TinyModel
 from vs_cvrs.training.config import ConfigError, Stage, TrainingConfig
@@ -54,15 +55,7 @@ _TRAVEL = 1  # apart from what the data are drawn with
 
 def _low_target(high: Tensor, batch: Batch) -> Tensor:
     """What the low-rate frames should look like: the shown frames at the low size (bicubic)."""
-    shown = high[:, :, batch.shown]
-    if shown.shape[-2:] == batch.low_size[1:]:
-        return shown
-    b, c, t, h, w = shown.shape
-    flat = shown.transpose(1, 2).reshape(b * t, c, h, w)
-    small = nn.functional.interpolate(
-        flat, batch.low_size[1:], mode="bicubic", antialias=True, align_corners=False
-    )
-    return small.reshape(b, t, c, *batch.low_size[1:]).transpose(1, 2).clamp(0.0, 1.0)
+    return resampled(high[:, :, batch.shown], *batch.low_size[1:]).clamp(0.0, 1.0)
 
 
 def compute_losses(

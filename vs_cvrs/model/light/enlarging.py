@@ -46,10 +46,7 @@ class Enlarger(nn.Module):
         """(B, 3, T, h, w) in 0..1, multiples of 4, to height and width ``size``; not clamped."""
         b, _, _, h, w = frames.shape
         with torch.autocast(frames.device.type, enabled=False):
-            there = [
-                torch.full_like(frames[:, :1], share) for share in filled(size, (h, w), _FACTOR)
-            ]
-            told = torch.cat((frames - _GREY, *there), dim=1)
+            told = torch.cat((frames - _GREY, *filled(frames, size, _FACTOR)), dim=1)
 
         def chain(part: Tensor) -> Tensor:
             return as_clip(self.up(as_frames(part), b), b)

@@ -23,12 +23,14 @@ _RIDGE = 1e-4
 """Keeps the inverse of a reduction from amplifying what is hardly there."""
 
 
-def filled(high: Sequence[int], low: Sequence[int], multiple: int) -> list[float]:
+def filled(low: Tensor, high: Sequence[int], multiple: int) -> list[Tensor]:
     """What networks are told of how much of ``multiple`` times a low size is there, on each axis.
 
-    Between a half and all of it as a rule: brought to about -1 to 1.
+    Between a half and all of it as a rule: brought to about -1 to 1. A channel like one of the low
+    frames for either axis; ``high`` are the height and width of what is there.
     """
-    return [4.0 * min(1.0, n / (multiple * m)) - 3.0 for n, m in zip(high, low, strict=True)]
+    shares = (n / (multiple * m) for n, m in zip(high, low.shape[-2:], strict=True))
+    return [torch.full_like(low[:, :1], 4.0 * min(1.0, share) - 3.0) for share in shares]
 
 
 def resampled(x: Tensor, height: int, width: int) -> Tensor:

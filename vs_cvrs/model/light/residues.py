@@ -448,8 +448,7 @@ class Rescaler(nn.Module):
 
     def _told(self, levels: Tensor, residues: Tensor, high: Sequence[int]) -> Tensor:
         """What networks are told of a low-rate frame (B, 3, 1, h, w): (B, `_TOLD`, h, w)."""
-        shares = filled(high, levels.shape[-2:], self.factor)
-        there = [torch.full_like(levels[:, :1], share) for share in shares]
+        there = filled(levels, high, self.factor)
         return torch.cat((levels - _GREY, residues * _RESIDUE, *there), dim=1)[:, :, 0]
 
 
