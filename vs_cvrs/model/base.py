@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, ClassVar, Self
 
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 
 from vs_cvrs.model.interpolation import interpolated
 
-__all__ = ["CvrsModel", "Size", "clamped", "round_to_8bit", "round_to_bits", "size_of"]
+__all__ = ["CvrsModel", "Size", "Stage", "clamped", "round_to_8bit", "round_to_bits", "size_of"]
 
 Size = tuple[int, int, int]
 """(frames, height, width) of a group."""
+
+Stage = Callable[[Tensor, Size], Tensor]
+"""Frames of a group to frames of another size."""
 
 
 def round_to_8bit(x: Tensor) -> Tensor:
@@ -150,20 +154,27 @@ class CvrsModel(nn.Module, abc.ABC):
 
     def encode(self, high: Tensor, size: Size) -> Tensor:
         """High-rate frames to low-rate frames of ``size`` in 0..1, not yet rounded to 8 bits."""
-        with self._reduced_precision(high):
-            latent = self.downsample(high, size).to(high.dtype)
-        if self.clamp_latent:
-            latent = clamped(latent, high)
-        if self.uses_imsm(size_of(high), size):
-            latent = self.embed(latent)
-        return clamped(latent, high)
+        return self._encode(high, size, self.downsample, self.uses_imsm(size_of(high), size))
 
     def decode(self, low: Tensor, size: Size) -> Tensor:
         """Low-rate frames to restored frames of ``size``; in 0..1 where ``clamp_output`` is set."""
-        hidden = self.uses_imsm(size, size_of(low))
-        latent = clamped(self.extract(low) if hidden else low, low)
+        return self._decode(low, size, self.upsample, self.uses_imsm(size, size_of(low)))
+
+    def _encode(self, high: Tensor, size: Size, down: Stage, imsm: bool) -> Tensor:
+        """`encode` by a stage like `downsample`, and the IMSM or not."""
+        with self._reduced_precision(high):
+            latent = down(high, size).to(high.dtype)
+        if self.clamp_latent:
+            latent = clamped(latent, high)
+        if imsm:
+            latent = self.embed(latent)
+        return clamped(latent, high)
+
+    def _decode(self, low: Tensor, size: Size, up: Stage, imsm: bool) -> Tensor:
+        """`decode` by the IMSM or not, and a stage like `upsample`."""
+        latent = clamped(self.extract(low) if imsm else low, low)
         with self._reduced_precision(low):
-            high = self.upsample(latent, size).to(low.dtype)
+            high = up(latent, size).to(low.dtype)
         return clamped(high, low) if self.clamp_output else high
 
     def interpolate(self, low: Tensor, size: Size, behind: int = 0) -> Tensor:

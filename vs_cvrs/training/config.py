@@ -153,6 +153,8 @@ class Stage(_Strict):
         muon: train kernels within residual blocks by Muon, see `vs_cvrs.training.optimiser`.
         share: before the stage, what lite-any has learned for frames that lose size alone is copied
             to the networks of groups that lose frames too.
+        predicted: share of batches whose groups, where lite-any has two ways for them, lose what is
+            then predicted; None: all go the usual way.
         precision: "bf16" runs convolutions in bfloat16 (but for tiny, couplings stay in float32).
         transport: how low-rate frames reach the receiver; by default as 8-bit frames without loss.
     """
@@ -174,6 +176,7 @@ class Stage(_Strict):
     vary_group: bool = False
     muon: bool = False
     share: bool = False
+    predicted: Share | None = None
     precision: Literal["fp32", "bf16"] = "bf16"
     loss: LossConfig = LossConfig()
     transport: TransportConfig = TransportConfig()

@@ -76,6 +76,8 @@ def compute_losses(
     target = _low_target(high, batch)
     if model.outlives_loss:
         model.crf = crf + float(rng.normal(0.0, _CRF_GUESS))
+    if isinstance(model, LiteAnyModel) and stage.predicted is not None:
+        model.predicts = rng.random() < stage.predicted
     plain = way.plain > 0 and rng.random() < way.plain
     hidden = model.uses_imsm(size, batch.low_size)
     latent = target if plain else model.downsample(high, batch.low_size)

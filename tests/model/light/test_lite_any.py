@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vs_cvrs.checkpoints import checkpoint
 from vs_cvrs.model.base import round_to_8bit
-from vs_cvrs.model.light import time_net
+from vs_cvrs.model.light import flag, time_net
 from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.lite_any import LiteAnyModel
 from vs_cvrs.model.light.resampling import resampled
@@ -215,6 +215,7 @@ def test_too_small_a_reach_of_residues_would_show(
     part: str, kind: str, scale: int, frames: int
 ) -> None:
     model = small_model()
+    model.predicts = False
     assert not strips_show(model, scale, frames)
     getattr(getattr(model, kind), part).radius -= 2
     assert strips_show(model, scale, frames)
@@ -222,6 +223,7 @@ def test_too_small_a_reach_of_residues_would_show(
 
 def test_too_small_a_reach_of_the_enlarger_would_show() -> None:
     model = small_model()
+    model.predicts = True
     assert not strips_show(model, 2, 8)
     model.enlarger.up.radius -= 2
     assert strips_show(model, 2, 8)
@@ -261,6 +263,70 @@ def test_which_groups_hide_reduced_frames(
     high: tuple[int, int, int], low: tuple[int, int, int], hidden: bool
 ) -> None:
     assert small_model().uses_imsm(high, low) is hidden
+
+
+def soft_clip(frames: int, size: int) -> torch.Tensor:
+    """Large blobs that come and go: a reduction takes nothing, motion explains nothing."""
+    torch.manual_seed(11)
+    x = F.interpolate(torch.rand(frames, 3, 5, 5), (size, size), mode="bicubic")
+    return x.clamp(0.0, 1.0).transpose(0, 1)[None].contiguous()
+
+
+def sharp_clip(frames: int, size: int) -> torch.Tensor:
+    """Fine detail that moves by whole pixels: a reduction takes much, motion explains all."""
+    torch.manual_seed(12)
+    picture = torch.rand(3, size, size + 4 * frames)
+    moved = [picture[:, :, 4 * n : 4 * n + size] for n in range(frames)]
+    return torch.stack(moved, dim=1)[None].contiguous()
+
+
+@pytest.mark.parametrize("frames", [5, 6, 8, 12, 16])
+def test_groups_go_the_way_that_suits_them_and_tell_the_receiver(frames: int) -> None:
+    model = small_model()
+    size, low_size = (frames, 128, 128), (4, 64, 64)
+    batch = torch.cat((soft_clip(frames, 128), sharp_clip(frames, 128)))
+    usual = model.uses_imsm(size, low_size)
+    with torch.inference_mode():
+        low = round_to_8bit(model.encode(batch, low_size))
+        restored = model.decode(low, size)
+        for n, predicted in enumerate((True, False)):
+            here = slice(n, n + 1)
+            assert flag.is_flagged(low[here]) is (predicted is not usual)
+            model.predicts = predicted
+            sent = model.encode(batch[here], low_size)
+            if predicted is not usual:
+                sent = flag.flagged(sent)
+            assert torch.equal(low[here], round_to_8bit(sent))
+            assert torch.equal(restored[here], model.decode(low[here], size))
+            model.predicts = None
+            assert (model.arrived(low[here], restored[here]) is None) is predicted
+            lowest, highest = model.limits(low[here], size)
+            assert flag.is_flagged(lowest) is flag.is_flagged(highest) is (predicted is not usual)
+            pinned = (lowest == highest).sum(dim=(0, 1, 3, 4))
+            assert bool((pinned >= 256).all()) or predicted is usual
+
+
+@pytest.mark.parametrize(
+    ("high", "low"),
+    [
+        ((8, 120, 128), (4, 60, 64)),  # too small to tell
+        ((4, 128, 128), (4, 64, 64)),  # as many frames
+        ((8, 256, 256), (4, 64, 64)),  # more than space 2x
+        ((8, 64, 64), (4, 64, 64)),  # space 1x
+    ],
+)
+def test_where_there_is_no_choice_the_usual_is_done(
+    high: tuple[int, int, int], low: tuple[int, int, int]
+) -> None:
+    model = small_model()
+    for clip in (soft_clip, sharp_clip):
+        x = clip(high[0], high[2])[:, :, :, : high[1]]
+        with torch.inference_mode():
+            sent = model.encode(x, low)
+            assert not flag.is_flagged(round_to_8bit(sent)) or not flag.can_flag(low[1:])
+            stage = model.downsample(x, low).clamp(0.0, 1.0)
+            hidden = model.embed(stage) if model.uses_imsm(high, low) else stage
+            assert torch.equal(sent, hidden.clamp(0.0, 1.0))
 
 
 def test_enlarged_frames_keep_their_place() -> None:

@@ -197,9 +197,8 @@ def test_a_cut_that_the_receiver_is_told_of_keeps_scenes_apart() -> None:
 
 def test_motion_is_bent_behind_the_last_low_rate_frame_too() -> None:
     x, layout = drifting(4, 1.5), Layout.of(4, 2)
-    model = bare(2).shared
     shown = [x[:, :, 0:1], x[:, :, 2:3]]
-    sides = model._sides(shown, layout, 1, residues.motions(shown, layout)[1])
+    sides = residues._sides_of(shown, layout, 1, residues.motions(shown, layout)[1])
     bend = torch.ones(1, 4, 64, 96)
     for made, side in zip(sides.bent(bend), (sides.earlier, sides.later), strict=True):
         assert not torch.equal(made, side)

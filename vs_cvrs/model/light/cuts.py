@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vs_cvrs.model.light.hashing import mixed
+
 __all__ = ["Cut", "can_tell", "heard", "jumps", "pattern"]
 
 _LEAST_TOLD = 1300
@@ -101,7 +103,7 @@ def _telling(height: int, width: int, device: torch.device) -> tuple[Tensor, int
     """The pixels of a frame that tell, (h, w) of 1 and 0, and how many samples they have."""
     with torch.inference_mode(False):  # whoever asks first: training may come next
         share = min(1.0, _TELLING / (height * width))
-        telling = (_mixed((height, width)) < share * 2**32).float()
+        telling = (mixed((height, width)) < share * 2**32).float()
         return telling.to(device), _COLOURS * int(telling.sum())
 
 
@@ -109,15 +111,5 @@ def _telling(height: int, width: int, device: torch.device) -> tuple[Tensor, int
 def _tile(count: int, device: torch.device) -> Tensor:
     """So many patterns that have nothing to do with one another, (count, 3, h, w)."""
     with torch.inference_mode(False):
-        mixed = _mixed((count, _COLOURS, _TILE, _TILE))
-        return (2.0 * (mixed >> 7 & 1) - 1.0).float().to(device)
-
-
-def _mixed(sizes: tuple[int, ...]) -> Tensor:
-    """Numbers of 32 bits that look random and are the same everywhere."""
-    mixed = torch.zeros(sizes, dtype=torch.int64)
-    for place in torch.meshgrid(*(torch.arange(n) for n in sizes), indexing="ij"):
-        for factor in (0x9E3779B1, 0x85EBCA6B):
-            mixed = (mixed ^ (place + 1)) * factor % 2**32
-            mixed = mixed ^ (mixed >> 15)
-    return mixed
+        random = mixed((count, _COLOURS, _TILE, _TILE))
+        return (2.0 * (random >> 7 & 1) - 1.0).float().to(device)

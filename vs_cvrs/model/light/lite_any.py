@@ -4,9 +4,11 @@
 - Size lost, with frames or without: a low-rate frame is a plain reduction that hides in the
   residues of its levels what it lacks, and what the frames lack that motion makes of such as are
   shown (`vs_cvrs.model.light.residues`).
-- But up to space 2x, where every low-rate frame stands for four frames or more, and up to 7/4x,
-  where every one stands for three: these are reduced, and hidden as those that keep their size;
-  what they lack is predicted (`vs_cvrs.model.light.enlarging`).
+- Or, up to space 2x: frames are reduced, and hidden as those that keep their size; what they lack
+  is predicted (`vs_cvrs.model.light.enlarging`). That is usual where every low-rate frame stands
+  for four frames or more, and up to 7/4x where every one stands for three. A sender that expects
+  more of what is not usual (`vs_cvrs.model.light.choosing`) does that, and tells so in its frames
+  (`vs_cvrs.model.light.flag`).
 - Time: whatever the ratio, a low-rate frame stands for a whole number c of high-rate frames: the
   one it shows and those up to the next one shown (`Timeline.high_begin`). 6/5, 5/4 and 24000/1001
   differ in the order of ones and twos alone. Of the time networks each c from 1 to 4 has first and
@@ -23,10 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vs_cvrs.model.base import Size, size_of
+from vs_cvrs.model.base import Size, Stage, size_of
 from vs_cvrs.model.light.base import ImsmModel
 from vs_cvrs.model.light.blocks import Net, Shape
+from vs_cvrs.model.light.choosing import better_predicted
 from vs_cvrs.model.light.enlarging import Enlarger
+from vs_cvrs.model.light.flag import can_flag, flagged, is_flagged, pinned
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
@@ -53,8 +57,7 @@ _STILL_MIXED = 1.2
 """Likewise at least, where some frames come from low-rate frames of their own and others do not."""
 
 _PREDICTED = {3: Fraction(7, 4), MAX_SLOTS: Fraction(2)}
-"""Up to which space factor so many frames of each low-rate frame come back better where what they
-lack is predicted, and all room is theirs."""
+"""Up to which space factor what so many frames of each low-rate frame lack is usually predicted."""
 
 # Which frame each pixel of 2x2 begins with, for each number of frames: see LiteModel's interlace.
 _PATTERNS = ((0, 0, 0, 0), (0, 1, 1, 0), (0, 1, 2, 0), (0, 1, 2, 3))
@@ -75,12 +78,17 @@ class LiteAnyModel(ImsmModel):
         enlarger: the network that predicts what frames lack whose low-rate frames have no room for
             that; width and blocks, as `Net` reads them.
         interlace: as in `LiteModel`.
+
+    Attributes:
+        predicts: which way all groups go that have two, and tell of neither; None: the one that
+            will come back better.
     """
 
     architecture: ClassVar[str] = "lite-any"
     takes_bfloat16: ClassVar[bool] = True
     takes_tf32: ClassVar[bool] = True
     group_length = 4
+    predicts: bool | None = None
 
     def __init__(
         self,
@@ -216,38 +224,72 @@ class LiteAnyModel(ImsmModel):
         return all(n <= m < n + SIZE_MULTIPLE for n, m in zip(high, low, strict=True))
 
     def uses_imsm(self, high: Size, low: Size) -> bool:
-        return high[0] > low[0] and self._rescalers(high, low) is None
+        return high[0] > low[0] and self._way(high, low)
 
     def encode(self, high: Tensor, size: Size) -> Tensor:
-        if tuple(high.shape[2:]) == size:
+        if size_of(high) == size:
             return high.clamp(0.0, 1.0)
-        return super().encode(high, size)
+        if not self._chooses(size_of(high), size):
+            return super().encode(high, size)
+        return _joined([self._encode_better(group, size) for group in torch.split(high, 1)])
 
     def decode(self, low: Tensor, size: Size) -> Tensor:
-        if tuple(low.shape[2:]) == size:
+        if size_of(low) == size:
             return low.clamp(0.0, 1.0)
-        return super().decode(low, size)
+        if not self._chooses(size, size_of(low)):
+            return super().decode(low, size)
+        return _joined([self._decode_as_sent(group, size) for group in torch.split(low, 1)])
 
     def limits(self, low: Tensor, size: Size) -> tuple[Tensor, Tensor]:
-        rescalers = self._rescalers(size, size_of(low))
-        if rescalers is None:
-            return super().limits(low, size)
-        return rescalers.limits(low, Layout.of(size[0], low.shape[2]))
+        """See `CvrsModel.limits`; of one group."""
+        predicted, flagged = self._sent(low, size)
+        if predicted:
+            ends = super().limits(low, size)
+        else:
+            layout = Layout.of(size[0], low.shape[2])
+            ends = self._rescalers(size, size_of(low)).limits(low, layout)
+        return pinned(low, *ends) if flagged else ends
 
     def arrived(self, low: Tensor, restored: Tensor) -> bool | None:
-        rescalers = self._rescalers(size_of(restored), size_of(low))
-        if rescalers is None:
+        size = size_of(restored)
+        if self._sent(low, size)[0]:
             return None
-        return rescalers.arrived(low, restored, Layout.of(restored.shape[2], low.shape[2]))
+        layout = Layout.of(size[0], low.shape[2])
+        return self._rescalers(size, size_of(low)).arrived(low, restored, layout)
 
     def downsample(self, high: Tensor, size: Size) -> Tensor:
         """(B, 3, T, H, W) to the latent (B, 3, t, h, w), t at most T."""
+        return self._down(self._way(size_of(high), size))(high, size)
+
+    def upsample(self, latent: Tensor, size: Size) -> Tensor:
+        """Latent (B, 3, t, h, w) to (B, 3, T, H, W), T at least t."""
+        return self._up(self._way(size, size_of(latent)))(latent, size)
+
+    def _encode_better(self, high: Tensor, size: Size) -> Tensor:
+        """The low-rate frames of one group that has two ways."""
+        usual = self._way(size_of(high), size)
+        predicted = better_predicted(high, size[1:], Layout.of(high.shape[2], size[0]))
+        low = self._encode(high, size, self._down(predicted), predicted)
+        return low if predicted == usual else flagged(low)
+
+    def _decode_as_sent(self, low: Tensor, size: Size) -> Tensor:
+        predicted, _ = self._sent(low, size)
+        return self._decode(low, size, self._up(predicted), predicted)
+
+    def _sent(self, low: Tensor, size: Size) -> tuple[bool, bool]:
+        """Whether what a group lacks is to be predicted, and whether its frames tell so."""
+        usual = self._way(size, size_of(low))
+        other = self._chooses(size, size_of(low)) and is_flagged(low)
+        return usual != other, other
+
+    def _down(self, predicted: bool) -> Stage:
+        return self._in_time if predicted else self._in_residues
+
+    def _up(self, predicted: bool) -> Stage:
+        return self._out_of_time if predicted else self._out_of_residues
+
+    def _in_time(self, high: Tensor, size: Size) -> Tensor:
         t = high.shape[2]
-        _check_frames(t, size[0])
-        layout = Layout.of(t, size[0])
-        rescalers = self._rescalers(size_of(high), size)
-        if rescalers is not None:
-            return rescalers.down(high, size[1:], layout)
         if self.pads(size_of(high)[1:], size[1:]):
             high = _padded(high, size)
         else:
@@ -255,6 +297,7 @@ class LiteAnyModel(ImsmModel):
         if t == size[0]:
             return high
         b = high.shape[0]
+        layout = Layout.of(t, size[0])
         carried = [layout.carried[slot] for slot in layout.slots]
         slots = fold(picked(high, carried, 2), max(layout.counts), 2)
         net = self.time_down
@@ -265,21 +308,11 @@ class LiteAnyModel(ImsmModel):
         folded = in_strips(chain, as_clip(slots, b), net.reach, net.held, 2)
         return unfold(as_frames(folded), b, 1, 2)
 
-    def upsample(self, latent: Tensor, size: Size) -> Tensor:
-        """Latent (B, 3, t, h, w) to (B, 3, T, H, W), T at least t."""
+    def _out_of_time(self, latent: Tensor, size: Size) -> Tensor:
         b, _, t = latent.shape[:3]
-        _check_frames(size[0], t)
-        layout = Layout.of(size[0], t)
-        rescalers = self._rescalers(size, size_of(latent))
-        if rescalers is not None:
-            frames = rescalers.up(latent, size[1:], layout)
-            if t < size[0]:
-                still = _STILL[rescalers.alone.factor]
-                mixed = 1 in layout.counts
-                frames = steadied(frames, max(still, _STILL_MIXED) if mixed else still)
-            return _filled_up(frames, layout, size[0])
         if t == size[0]:
             return latent[..., : size[1], : size[2]]
+        layout = Layout.of(size[0], t)
         net = self.time_up
 
         def chain(part: Tensor) -> Tensor:
@@ -295,16 +328,59 @@ class LiteAnyModel(ImsmModel):
             frames = self.enlarger(frames, size[1:])
         return _filled_up(frames, layout, size[0])
 
-    def _rescalers(self, high: Size, low: Size) -> Rescalers | None:
-        """What hides in residues what groups of these sizes lack; None: the time networks do."""
-        if self.pads(high[1:], low[1:]):
-            return None
+    def _in_residues(self, high: Tensor, size: Size) -> Tensor:
+        layout = Layout.of(high.shape[2], size[0])
+        return self._rescalers(size_of(high), size).down(high, size[1:], layout)
+
+    def _out_of_residues(self, low: Tensor, size: Size) -> Tensor:
+        t = low.shape[2]
+        layout = Layout.of(size[0], t)
+        rescalers = self._rescalers(size, size_of(low))
+        frames = rescalers.up(low, size[1:], layout)
+        if t < size[0]:
+            still = _STILL[rescalers.alone.factor]
+            mixed = 1 in layout.counts
+            frames = steadied(frames, max(still, _STILL_MIXED) if mixed else still)
+        return _filled_up(frames, layout, size[0])
+
+    def _rescalers(self, high: Size, low: Size) -> Rescalers:
+        """What hides in residues what groups of these sizes lack."""
         if factor_between(high[1:], low[1:]) == FACTORS[0]:
-            most = _PREDICTED.get(min(Layout.of(high[0], low[0]).counts))
-            if most is not None and factor_of(high[1:], low[1:]) <= most + SLACK:
-                return None
             return Rescalers(self.alone_half, self.shared_half)
         return Rescalers(self.alone_quarter, self.shared_quarter)
+
+    def _ways(self, high: Size, low: Size) -> tuple[bool, ...]:
+        """The ways that there are for groups of these sizes, the usual one first.
+
+        Each is whether the time networks hide frames, and what size takes from them is predicted.
+
+        Raises:
+            ValueError: there are more low-rate frames than others.
+        """
+        if not 1 <= low[0] <= high[0]:
+            raise ValueError(
+                f"a lite-any model makes 1 to {high[0]} frames of {high[0]}, not {low[0]}"
+            )
+        if self.pads(high[1:], low[1:]):
+            return (True,)
+        if high[0] == low[0] or factor_between(high[1:], low[1:]) != FACTORS[0]:
+            return (False,)
+        most = _PREDICTED.get(min(Layout.of(high[0], low[0]).counts))
+        usual = most is not None and factor_of(high[1:], low[1:]) <= most + SLACK
+        return (usual, not usual)
+
+    def _way(self, high: Size, low: Size) -> bool:
+        """Which way groups go whose frames do not tell."""
+        usual, *other = self._ways(high, low)
+        return self.predicts if other and self.predicts is not None else usual
+
+    def _chooses(self, high: Size, low: Size) -> bool:
+        """Whether senders choose a way for each group, and tell which."""
+        return self.predicts is None and can_flag(low[1:]) and len(self._ways(high, low)) > 1
+
+
+def _joined(groups: list[Tensor]) -> Tensor:
+    return groups[0] if len(groups) == 1 else torch.cat(groups)
 
 
 def _filled_up(frames: Tensor, layout: Layout, count: int) -> Tensor:
@@ -329,8 +405,3 @@ def _copy(layer: nn.Module, weight: Tensor, bias: Tensor | None = None) -> None:
     if layer.bias is not None:
         assert bias is not None
         layer.bias.copy_(bias)
-
-
-def _check_frames(high: int, low: int) -> None:
-    if not 1 <= low <= high:
-        raise ValueError(f"a lite-any model makes 1 to {high} frames of {high}, not {low}")

@@ -51,6 +51,7 @@ __all__ = [
     "hide",
     "motions",
     "reveal",
+    "sent_sides",
 ]
 
 FACTORS = (2, 4)
@@ -259,7 +260,7 @@ class Rescaler(nn.Module):
             if hidden:
                 wanted = [resampled(high[:, :, n : n + 1], *self.around(size)) for n in hidden]
                 left_out = torch.cat(wanted, dim=2)
-                sides, cut = self._sent_sides(shown_frames, layout, low, motion, left_out, size)
+                sides, cut = sent_sides(shown_frames, layout, low, motion, left_out, size)
                 errors.append(left_out - sides.mixed)
         sent = self._residues(self.down, told, errors)
         over = None if cut is None else pattern(cut, len(hidden), size)
@@ -337,7 +338,7 @@ class Rescaler(nn.Module):
         if can_tell((h, w)) and layout.around(low) is not None:
             residues = read[low].told[:, _COLOURS : 2 * _COLOURS].float() / _RESIDUE
             cut = heard(residues, layout.counts[low] - 1)
-        sides = self._sides([each.shown for each in read], layout, low, motion, cut and cut.there)
+        sides = _sides_of([each.shown for each in read], layout, low, motion, cut and cut.there)
         if cut is not None:
             sides = sides.turned(cut.behind)
         return self._between(read[low], sides)
@@ -369,79 +370,6 @@ class Rescaler(nn.Module):
             bend = as_frames(unfold(bend, b, 1, f // _BENT))
             bend = F.interpolate(bend, scale_factor=_BENT, mode="bilinear", align_corners=False)
             return Rough(torch.lerp(*sides.bent(bend), share) + more, sides.after, sides.behind)
-
-    def _sent_sides(
-        self,
-        shown: Sequence[Tensor],
-        layout: Layout,
-        low: int,
-        motion: Tensor | None,
-        left_out: Tensor,
-        size: tuple[int, int],
-    ) -> tuple[_Sides, Cut | None]:
-        """`_sides` as the receiver will find them, and what it must be told of a cut for that."""
-        sides = self._sides(shown, layout, low, motion)
-        if not can_tell(size) or layout.around(low) is None:
-            return sides, None
-        there = sides.cut.flatten(1).any(dim=1)
-        if low + 1 < len(shown):
-            there = there | jumps(torch.cat((shown[low], left_out, shown[low + 1]), dim=2))
-        sides = sides.apart(there, shown[low])
-        behind = sides.behind_cut(left_out)
-        return sides.turned(behind), Cut(there, behind)
-
-    def _sides(
-        self,
-        shown: Sequence[Tensor],
-        layout: Layout,
-        low: int,
-        motion: Tensor | None,
-        cut: Tensor | None = None,
-    ) -> _Sides:
-        """Of the frames that a low-rate frame carries besides the one it shows.
-
-        Args:
-            shown: by the low-rate frames.
-            layout: of the group.
-            low: which of its low-rate frames.
-            motion: what `motions` found of it.
-            cut: whether the frames shown around it are of two scenes, (B,); None: find out.
-        """
-        n, here = layout.counts[low] - 1, shown[low]
-        around = layout.around(low)
-        if around is None or motion is None:
-            still = here.expand(-1, -1, n, -1, -1)
-            nothing = torch.ones_like(here[:, :1, :, :1, :1], dtype=torch.bool)
-            rest = as_frames(torch.zeros_like(still[:, :2]))
-            return _Sides(
-                still, still, still, (_ALONE,) * n, still, still, rest, rest, nothing, ~nothing
-            )
-        first, second, places = around
-        b = here.shape[0]
-        before, after, here = (
-            as_frames(x.expand(-1, -1, n, -1, -1)) for x in (shown[first], shown[second], here)
-        )
-        at = _numbers(places, here).repeat(b)
-        back, on = ways(at)
-        way = dense(motion, here.shape[-2:])
-        back, on = -back * way, on * way
-        earlier, later = moved(before, back, sharp=True), moved(after, on, sharp=True)
-        with torch.no_grad():
-            two = (
-                of_two_scenes(before, after, earlier, later)
-                if cut is None
-                else cut.repeat_interleave(n)
-            )[:, None, None, None]
-        if places[-1] > 1.0:  # the one shown is the one after: what is earlier stands still
-            earlier, before, back = here, here, torch.zeros_like(back)
-        # Before a cut, what is shown is repeated.
-        earlier, later = torch.where(two, here, earlier), torch.where(two, here, later)
-        mixed = torch.lerp(earlier, later, _mixed_at(at).view(-1, 1, 1, 1))
-        earlier, later, mixed, before, after, two = (
-            as_clip(x, b) for x in (earlier, later, mixed, before, after, two)
-        )
-        none = torch.zeros_like(two)
-        return _Sides(earlier, later, mixed, places, before, after, back, on, two, none)
 
     def _folded(self, difference: Tensor) -> Tensor:
         return fold(difference, 1, self.factor) * _DIFFERENCE
@@ -662,6 +590,79 @@ class _Sides(NamedTuple):
             torch.where(flags, frames, x) for x in (self.earlier, self.later, self.mixed)
         )
         return self._replace(earlier=earlier, later=later, mixed=mixed)
+
+
+def sent_sides(
+    shown: Sequence[Tensor],
+    layout: Layout,
+    low: int,
+    motion: Tensor | None,
+    left_out: Tensor,
+    size: tuple[int, int],
+) -> tuple[_Sides, Cut | None]:
+    """`_sides_of` as the receiver will find them, and what it must be told of a cut for that."""
+    sides = _sides_of(shown, layout, low, motion)
+    if not can_tell(size) or layout.around(low) is None:
+        return sides, None
+    there = sides.cut.flatten(1).any(dim=1)
+    if low + 1 < len(shown):
+        there = there | jumps(torch.cat((shown[low], left_out, shown[low + 1]), dim=2))
+    sides = sides.apart(there, shown[low])
+    behind = sides.behind_cut(left_out)
+    return sides.turned(behind), Cut(there, behind)
+
+
+def _sides_of(
+    shown: Sequence[Tensor],
+    layout: Layout,
+    low: int,
+    motion: Tensor | None,
+    cut: Tensor | None = None,
+) -> _Sides:
+    """Of the frames that a low-rate frame carries besides the one it shows.
+
+    Args:
+        shown: by the low-rate frames.
+        layout: of the group.
+        low: which of its low-rate frames.
+        motion: what `motions` found of it.
+        cut: whether the frames shown around it are of two scenes, (B,); None: find out.
+    """
+    n, here = layout.counts[low] - 1, shown[low]
+    around = layout.around(low)
+    if around is None or motion is None:
+        still = here.expand(-1, -1, n, -1, -1)
+        nothing = torch.ones_like(here[:, :1, :, :1, :1], dtype=torch.bool)
+        rest = as_frames(torch.zeros_like(still[:, :2]))
+        return _Sides(
+            still, still, still, (_ALONE,) * n, still, still, rest, rest, nothing, ~nothing
+        )
+    first, second, places = around
+    b = here.shape[0]
+    before, after, here = (
+        as_frames(x.expand(-1, -1, n, -1, -1)) for x in (shown[first], shown[second], here)
+    )
+    at = _numbers(places, here).repeat(b)
+    back, on = ways(at)
+    way = dense(motion, here.shape[-2:])
+    back, on = -back * way, on * way
+    earlier, later = moved(before, back, sharp=True), moved(after, on, sharp=True)
+    with torch.no_grad():
+        two = (
+            of_two_scenes(before, after, earlier, later)
+            if cut is None
+            else cut.repeat_interleave(n)
+        )[:, None, None, None]
+    if places[-1] > 1.0:  # the one shown is the one after: what is earlier stands still
+        earlier, before, back = here, here, torch.zeros_like(back)
+    # Before a cut, what is shown is repeated.
+    earlier, later = torch.where(two, here, earlier), torch.where(two, here, later)
+    mixed = torch.lerp(earlier, later, _mixed_at(at).view(-1, 1, 1, 1))
+    earlier, later, mixed, before, after, two = (
+        as_clip(x, b) for x in (earlier, later, mixed, before, after, two)
+    )
+    none = torch.zeros_like(two)
+    return _Sides(earlier, later, mixed, places, before, after, back, on, two, none)
 
 
 def motions(shown: Sequence[Tensor], layout: Layout) -> list[Tensor | None]:
