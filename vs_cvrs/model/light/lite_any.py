@@ -6,8 +6,8 @@
   shown (`vs_cvrs.model.light.residues`).
 - Or, up to space 2x: frames are reduced, and hidden as those that keep their size; what they lack
   is predicted (`vs_cvrs.model.light.enlarging`). That is usual where every low-rate frame stands
-  for four frames or more, and up to 7/4x where every one stands for three. A sender that expects
-  more of what is not usual (`vs_cvrs.model.light.choosing`) does that, and tells so in its frames
+  for four frames or more, and up to 7/4x where every one stands for three. A sender does what it
+  expects more of (`vs_cvrs.model.light.choosing`), and tells whether that is usual in its frames
   (`vs_cvrs.model.light.flag`).
 - Time: whatever the ratio, a low-rate frame stands for a whole number c of high-rate frames: the
   one it shows and those up to the next one shown (`Timeline.high_begin`). 6/5, 5/4 and 24000/1001
@@ -30,7 +30,7 @@ from vs_cvrs.model.light.base import ImsmModel
 from vs_cvrs.model.light.blocks import Net, Shape
 from vs_cvrs.model.light.choosing import better_predicted
 from vs_cvrs.model.light.enlarging import Enlarger
-from vs_cvrs.model.light.flag import can_flag, flagged, is_flagged, pinned
+from vs_cvrs.model.light.flag import agreement, can_flag, flagged, pinned
 from vs_cvrs.model.light.folding import as_clip, as_frames, fold, picked, unfold
 from vs_cvrs.model.light.imsm import LiteImsm
 from vs_cvrs.model.light.lite import LiteModel
@@ -58,6 +58,11 @@ _STILL_MIXED = 1.2
 
 _PREDICTED = {3: Fraction(7, 4), MAX_SLOTS: Fraction(2)}
 """Up to which space factor what so many frames of each low-rate frame lack is usually predicted."""
+
+_LOST, _ARRIVED = 0.12, 0.5
+"""What groups hide that tell their way is lost where they agree with neither by so much, and is
+there where they agree with one by so much; between the two lies what time networks may have hidden,
+but no residues: docs/damage.md."""
 
 # Which frame each pixel of 2x2 begins with, for each number of frames: see LiteModel's interlace.
 _PATTERNS = ((0, 0, 0, 0), (0, 1, 1, 0), (0, 1, 2, 0), (0, 1, 2, 3))
@@ -242,17 +247,20 @@ class LiteAnyModel(ImsmModel):
 
     def limits(self, low: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         """See `CvrsModel.limits`; of one group."""
-        predicted, flagged = self._sent(low, size)
-        if predicted:
+        if self._sent(low, size):
             ends = super().limits(low, size)
         else:
             layout = Layout.of(size[0], low.shape[2])
             ends = self._rescalers(size, size_of(low)).limits(low, layout)
-        return pinned(low, *ends) if flagged else ends
+        return pinned(low, *ends) if self._chooses(size, size_of(low)) else ends
 
     def arrived(self, low: Tensor, restored: Tensor) -> bool | None:
         size = size_of(restored)
-        if self._sent(low, size)[0]:
+        if self._chooses(size, size_of(low)):
+            agree = abs(agreement(low))
+            doubtful = self._sent(low, size) and agree > _LOST
+            return agree > _ARRIVED or (None if doubtful else False)
+        if self._way(size, size_of(low)):
             return None
         layout = Layout.of(size[0], low.shape[2])
         return self._rescalers(size, size_of(low)).arrived(low, restored, layout)
@@ -270,17 +278,16 @@ class LiteAnyModel(ImsmModel):
         usual = self._way(size_of(high), size)
         predicted = better_predicted(high, size[1:], Layout.of(high.shape[2], size[0]))
         low = self._encode(high, size, self._down(predicted), predicted)
-        return low if predicted == usual else flagged(low)
+        return flagged(low, predicted != usual)
 
     def _decode_as_sent(self, low: Tensor, size: Size) -> Tensor:
-        predicted, _ = self._sent(low, size)
+        predicted = self._sent(low, size)
         return self._decode(low, size, self._up(predicted), predicted)
 
-    def _sent(self, low: Tensor, size: Size) -> tuple[bool, bool]:
-        """Whether what a group lacks is to be predicted, and whether its frames tell so."""
+    def _sent(self, low: Tensor, size: Size) -> bool:
+        """Whether what a group lacks is to be predicted, as its frames tell where they can."""
         usual = self._way(size, size_of(low))
-        other = self._chooses(size, size_of(low)) and is_flagged(low)
-        return usual != other, other
+        return usual != (self._chooses(size, size_of(low)) and agreement(low) < 0.0)
 
     def _down(self, predicted: bool) -> Stage:
         return self._in_time if predicted else self._in_residues
