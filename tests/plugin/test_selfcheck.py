@@ -89,8 +89,11 @@ def test_nothing_comes_back_worse_than_averaged(name: str, ratio: Fraction, scal
         got = psnr(shown[group], source[group])
         assert got >= min(psnr(averaged[group], source[group]), NOT_SEEN) - ROUNDING
         first = timeline.low_count(group.start + 1) - 1
+        # A group is stamped anew once it is known how it comes back. Of low-rate frames of 32x24 a
+        # stamp is a quarter: with one or another they differ by 0.07 dB (standard deviation).
+        within = ROUNDING if scale == 1 else 0.3
         if got < NOT_SEEN:
-            assert said[first].CVRSPsnr == pytest.approx(got, abs=ROUNDING)
+            assert said[first].CVRSPsnr == pytest.approx(got, abs=within)
 
 
 @pytest.mark.parametrize("name", ["checkers 4", "checkers 16", "checkers 127", "screen"])
