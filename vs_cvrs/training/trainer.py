@@ -76,8 +76,9 @@ def compute_losses(
     target = _low_target(high, batch)
     if model.outlives_loss:
         model.crf = crf + float(rng.normal(0.0, _CRF_GUESS))
-    if isinstance(model, LiteAnyModel) and stage.predicted is not None:
-        model.predicts = rng.random() < stage.predicted
+    if isinstance(model, LiteAnyModel):
+        share = stage.predicted  # the stage before may have had one
+        model.predicts = None if share is None else bool(rng.random() < share)
     plain = way.plain > 0 and rng.random() < way.plain
     hidden = model.uses_imsm(size, batch.low_size)
     latent = target if plain else model.downsample(high, batch.low_size)

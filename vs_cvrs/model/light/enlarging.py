@@ -1,7 +1,7 @@
 """The light model's way back to a size from frames that hide nothing of what a reduction lost.
 
-Hiding several frames in one takes all the room there is. Above two, what is hidden is better spent
-on frames of the low size than on what those lack; that is predicted, as in super-resolution.
+Hiding frames in others takes room. Where all of it is better spent on frames of the low size
+(`vs_cvrs.model.light.choosing`), what those lack is predicted, as in super-resolution.
 """
 
 from __future__ import annotations

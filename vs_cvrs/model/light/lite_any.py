@@ -257,9 +257,10 @@ class LiteAnyModel(ImsmModel):
     def arrived(self, low: Tensor, restored: Tensor) -> bool | None:
         size = size_of(restored)
         if self._chooses(size, size_of(low)):
-            agree = abs(agreement(low))
-            doubtful = self._sent(low, size) and agree > _LOST
-            return agree > _ARRIVED or (None if doubtful else False)
+            agree = agreement(low)
+            predicted = self._way(size, size_of(low)) != (agree < 0.0)
+            doubtful = predicted and abs(agree) > _LOST
+            return abs(agree) > _ARRIVED or (None if doubtful else False)
         if self._way(size, size_of(low)):
             return None
         layout = Layout.of(size[0], low.shape[2])
