@@ -27,10 +27,11 @@ _DIFFERENCE = 8.0
 
 
 class Enlarger(nn.Module):
-    """Frames to frames of up to twice the height and width.
+    """Frames to larger frames.
 
-    Bicubic, and what a network adds to that. It works at the low size (Shi et al., CVPR 2016);
-    neighbouring frames meet by shifting some channels along time.
+    Bicubic, and what a network adds to that up to twice the height and width; bicubic beyond. The
+    network works at the low size (Shi et al., CVPR 2016); neighbouring frames meet by shifting some
+    channels along time.
 
     Args:
         net: its width and blocks.
@@ -54,4 +55,6 @@ class Enlarger(nn.Module):
         details = in_strips(chain, told, self.up.radius, self.up.held, 2)
         with torch.autocast(frames.device.type, enabled=False):
             details = unfold(as_frames(details).float(), b, 1, _FACTOR) / _DIFFERENCE
-            return restored(resampled(frames, _FACTOR * h, _FACTOR * w) + details, *size)
+            made = resampled(frames, _FACTOR * h, _FACTOR * w) + details
+            inside = [min(n, m) for n, m in zip(size, made.shape[-2:], strict=True)]
+            return resampled(restored(made, *inside), *size)

@@ -4,11 +4,11 @@
 - Size lost, with frames or without: a low-rate frame is a plain reduction that hides in the
   residues of its levels what it lacks, and what the frames lack that motion makes of such as are
   shown (`vs_cvrs.model.light.residues`).
-- Or, up to space 2x: frames are reduced, and hidden as those that keep their size; what they lack
-  is predicted (`vs_cvrs.model.light.enlarging`). That is usual where every low-rate frame stands
-  for four frames or more, and up to 7/4x where every one stands for three. A sender does what it
-  expects more of (`vs_cvrs.model.light.choosing`), and tells whether that is usual in its frames
-  (`vs_cvrs.model.light.flag`).
+- Or, where frames are lost too: they are reduced, and hidden as those that keep their size; what
+  they lack is predicted (`vs_cvrs.model.light.enlarging`). That is usual up to space 2x where every
+  low-rate frame stands for four frames or more, and up to 7/4x where every one stands for three. A
+  sender does what it expects more of (`vs_cvrs.model.light.choosing`), and tells whether that is
+  usual in its frames (`vs_cvrs.model.light.flag`).
 - Time: whatever the ratio, a low-rate frame stands for a whole number c of high-rate frames: the
   one it shows and those up to the next one shown (`Timeline.high_begin`). 6/5, 5/4 and 24000/1001
   differ in the order of ones and twos alone. Of the time networks each c from 1 to 4 has first and
@@ -53,8 +53,9 @@ _STILL = dict(zip(FACTORS, (0.8, 2.4), strict=True))
 """By how many levels RMS frames of a group may differ where nothing moves. They are off by several
 times as much; detail that moves by less than that is worth less than 0.1 dB."""
 
-_STILL_MIXED = 1.2
-"""Likewise at least, where some frames come from low-rate frames of their own and others do not."""
+_STILL_UNPAIRED = 1.2
+"""Likewise at least, where low-rate frames do not all stand for two, and restored ones differ more.
+"""
 
 _PREDICTED = {3: Fraction(7, 4), MAX_SLOTS: Fraction(2)}
 """Up to which space factor what so many frames of each low-rate frame lack is usually predicted."""
@@ -347,8 +348,8 @@ class LiteAnyModel(ImsmModel):
         frames = rescalers.up(low, size[1:], layout)
         if t < size[0]:
             still = _STILL[rescalers.alone.factor]
-            mixed = 1 in layout.counts
-            frames = steadied(frames, max(still, _STILL_MIXED) if mixed else still)
+            paired = set(layout.counts) == {2}
+            frames = steadied(frames, still if paired else max(still, _STILL_UNPAIRED))
         return _filled_up(frames, layout, size[0])
 
     def _rescalers(self, high: Size, low: Size) -> Rescalers:
@@ -371,7 +372,7 @@ class LiteAnyModel(ImsmModel):
             )
         if self.pads(high[1:], low[1:]):
             return (True,)
-        if high[0] == low[0] or factor_between(high[1:], low[1:]) != FACTORS[0]:
+        if high[0] == low[0]:
             return (False,)
         most = _PREDICTED.get(min(Layout.of(high[0], low[0]).counts))
         usual = most is not None and factor_of(high[1:], low[1:]) <= most + SLACK
