@@ -281,7 +281,7 @@ def sharp_clip(frames: int, size: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("frames", "high"), [(5, 128), (6, 128), (8, 128), (12, 128), (16, 128), (8, 192), (16, 256)]
+    ("frames", "high"), [(5, 128), (6, 128), (8, 128), (12, 128), (16, 128), (10, 192), (16, 256)]
 )
 def test_groups_go_the_way_that_suits_them_and_tell_the_receiver(frames: int, high: int) -> None:
     model = small_model()
@@ -312,6 +312,7 @@ def test_groups_go_the_way_that_suits_them_and_tell_the_receiver(frames: int, hi
     [
         ((8, 120, 128), (4, 60, 64)),  # too small to tell
         ((4, 128, 128), (4, 64, 64)),  # as many frames
+        ((8, 256, 256), (4, 64, 64)),  # more than space 2x, and two frames each
         ((8, 64, 64), (4, 64, 64)),  # space 1x
     ],
 )

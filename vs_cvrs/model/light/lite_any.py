@@ -4,11 +4,12 @@
 - Size lost, with frames or without: a low-rate frame is a plain reduction that hides in the
   residues of its levels what it lacks, and what the frames lack that motion makes of such as are
   shown (`vs_cvrs.model.light.residues`).
-- Or, where frames are lost too: they are reduced, and hidden as those that keep their size; what
-  they lack is predicted (`vs_cvrs.model.light.enlarging`). That is usual up to space 2x where every
-  low-rate frame stands for four frames or more, and up to 7/4x where every one stands for three. A
-  sender does what it expects more of (`vs_cvrs.model.light.choosing`), and tells whether that is
-  usual in its frames (`vs_cvrs.model.light.flag`).
+- Or, where frames are lost too, above space 2x more than every other one: they are reduced, and
+  hidden as those that keep their size; what they lack is predicted
+  (`vs_cvrs.model.light.enlarging`). That is usual up to space 2x where every low-rate frame stands
+  for four frames or more, and up to 7/4x where every one stands for three. A sender does what it
+  expects more of (`vs_cvrs.model.light.choosing`), and tells whether that is usual in its frames
+  (`vs_cvrs.model.light.flag`).
 - Time: whatever the ratio, a low-rate frame stands for a whole number c of high-rate frames: the
   one it shows and those up to the next one shown (`Timeline.high_begin`). 6/5, 5/4 and 24000/1001
   differ in the order of ones and twos alone. Of the time networks each c from 1 to 4 has first and
@@ -59,6 +60,11 @@ _STILL_UNPAIRED = 1.2
 
 _PREDICTED = {3: Fraction(7, 4), MAX_SLOTS: Fraction(2)}
 """Up to which space factor what so many frames of each low-rate frame lack is usually predicted."""
+
+_MANY = 3
+"""For so many frames some low-rate frame must stand, or there is one way above space 2x: samples
+that tell the way cost more than the better of two ways brings.
+"""
 
 _LOST, _ARRIVED = 0.12, 0.5
 """What groups hide that tell their way is lost where they agree with neither by so much, and is
@@ -374,7 +380,10 @@ class LiteAnyModel(ImsmModel):
             return (True,)
         if high[0] == low[0]:
             return (False,)
-        most = _PREDICTED.get(min(Layout.of(high[0], low[0]).counts))
+        counts = Layout.of(high[0], low[0]).counts
+        if factor_between(high[1:], low[1:]) != FACTORS[0] and max(counts) < _MANY:
+            return (False,)
+        most = _PREDICTED.get(min(counts))
         usual = most is not None and factor_of(high[1:], low[1:]) <= most + SLACK
         return (usual, not usual)
 
