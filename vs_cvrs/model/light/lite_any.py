@@ -254,21 +254,21 @@ class LiteAnyModel(ImsmModel):
 
     def limits(self, low: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         """See `CvrsModel.limits`; of one group."""
-        if self._sent(low, size):
+        predicted, agree = self._told(low, size)
+        if predicted:
             ends = super().limits(low, size)
         else:
             layout = Layout.of(size[0], low.shape[2])
             ends = self._rescalers(size, size_of(low)).limits(low, layout)
-        return pinned(low, *ends) if self._chooses(size, size_of(low)) else ends
+        return ends if agree is None else pinned(low, *ends)
 
     def arrived(self, low: Tensor, restored: Tensor) -> bool | None:
         size = size_of(restored)
-        if self._chooses(size, size_of(low)):
-            agree = agreement(low)
-            predicted = self._way(size, size_of(low)) != (agree < 0.0)
-            doubtful = predicted and abs(agree) > _LOST
-            return abs(agree) > _ARRIVED or (None if doubtful else False)
-        if self._way(size, size_of(low)):
+        predicted, agree = self._told(low, size)
+        if agree is not None:
+            doubtful = predicted and agree > _LOST
+            return agree > _ARRIVED or (None if doubtful else False)
+        if predicted:
             return None
         layout = Layout.of(size[0], low.shape[2])
         return self._rescalers(size, size_of(low)).arrived(low, restored, layout)
@@ -289,13 +289,16 @@ class LiteAnyModel(ImsmModel):
         return flagged(low, predicted != usual)
 
     def _decode_as_sent(self, low: Tensor, size: Size) -> Tensor:
-        predicted = self._sent(low, size)
+        predicted, _ = self._told(low, size)
         return self._decode(low, size, self._up(predicted), predicted)
 
-    def _sent(self, low: Tensor, size: Size) -> bool:
-        """Whether what a group lacks is to be predicted, as its frames tell where they can."""
+    def _told(self, low: Tensor, size: Size) -> tuple[bool, float | None]:
+        """Which way a group went, and how much its frames agree on that; None: they do not tell."""
         usual = self._way(size, size_of(low))
-        return usual != (self._chooses(size, size_of(low)) and agreement(low) < 0.0)
+        if not self._chooses(size, size_of(low)):
+            return usual, None
+        agree = agreement(low)
+        return usual != (agree < 0.0), abs(agree)
 
     def _down(self, predicted: bool) -> Stage:
         return self._in_time if predicted else self._in_residues
