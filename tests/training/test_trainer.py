@@ -18,6 +18,7 @@ from places import ROOT
 
 from vs_cvrs.checkpoints import checkpoint, zoo
 from vs_cvrs.model import build
+from vs_cvrs.model.light.lite import LiteModel
 from vs_cvrs.model.light.robust import RobustModel
 from vs_cvrs.training.config import ConfigError, load_config
 from vs_cvrs.training.trainer import Trainer
@@ -366,6 +367,32 @@ def test_tiny_starts_from_lite_and_learns(config: Path, tmp_path: Path) -> None:
     trainer.run()
     for name, weight in trainer.model.state_dict().items():
         assert not torch.equal(weight, begun[name]), name
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_bfloat16_only_where_there_are_instructions_for_it(
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fast: bool,
+) -> None:
+    computed_in: list[bool] = []
+    make = LiteModel.downsample
+
+    def watched(self: LiteModel, high: torch.Tensor, size: Any) -> torch.Tensor:
+        computed_in.append(torch.is_autocast_enabled("cpu"))
+        return make(self, high, size)
+
+    monkeypatch.setattr(LiteModel, "downsample", watched)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
+    settings = yaml.safe_load(config.read_text())
+    settings["stages"] = [{"steps": 2, "batch": 1, "crop": 16, "precision": "bf16"}]
+    config.write_text(yaml.safe_dump(settings))
+    Trainer(load_config(config), tmp_path / "runs" / "run", torch.device("cpu")).run()
+    assert computed_in[:2] == [fast, fast]
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("train: this device has no instructions for bfloat16" in said) is not fast
 
 
 def test_files_that_hide_nothing_are_interpolated_and_read(

@@ -18,6 +18,7 @@ __all__ = [
     "automatic_precision",
     "cuda_settings",
     "device_context",
+    "fast_bfloat16",
     "resolve_device",
     "takes_tf32",
 ]
@@ -59,11 +60,19 @@ def automatic_precision(model: CvrsModel, device: torch.device) -> torch.dtype |
     """What ``precision="auto"`` stands for."""
     if device.type == "cuda":
         return torch.float16
-    # Without the instructions bfloat16 is slower than float32. PyTorch before 2.12 cannot tell.
+    return torch.bfloat16 if model.takes_bfloat16 and fast_bfloat16(device) else None
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16; without, it is slower than float32.
+
+    PyTorch before 2.12 cannot tell of a CPU: no.
+    """
+    if device.type == "cuda":
+        return True
     tell: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
     capabilities = tell()
-    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return torch.bfloat16 if fast and model.takes_bfloat16 else None
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 _settings = threading.Lock()

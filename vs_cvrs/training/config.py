@@ -155,7 +155,8 @@ class Stage(_Strict):
             to the networks of groups that lose frames too.
         predicted: share of batches whose groups, where lite-any has two ways for them, lose what is
             then predicted; None: all go the usual way.
-        precision: "bf16" runs convolutions in bfloat16 (but for tiny, couplings stay in float32).
+        precision: "bf16" runs convolutions in bfloat16 (but for tiny, couplings stay in float32),
+            or in float32 where the device has no instructions for it.
         transport: how low-rate frames reach the receiver; by default as 8-bit frames without loss.
     """
 

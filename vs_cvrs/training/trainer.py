@@ -30,6 +30,7 @@ from vs_cvrs.model.light.lite_any import LiteAnyModel
 from vs_cvrs.model.light.resampling import resampled
 from vs_cvrs.model.light.robust import RobustModel
 from vs_cvrs.model.light.tiny import TinyModel
+from vs_cvrs.runtime.devices import fast_bfloat16
 from vs_cvrs.training.config import ConfigError, Stage, TrainingConfig
 from vs_cvrs.training.data import Batch, ClipDataset, load_footage
 from vs_cvrs.training.losses import charbonnier, low_rate_loss, restoration_loss
@@ -51,6 +52,10 @@ _FEWEST_BITS = 0.02  # a pixel; still clips must not lead
 _ALONE = 0.5  # of the batches that hide nothing, where a model interpolates
 _CRF_GUESS = 2.0  # how well senders know what will be done to their frames
 _TRAVEL = 1  # apart from what the data are drawn with
+_NO_BFLOAT16 = (
+    "train: this device has no instructions for bfloat16, or PyTorch cannot tell; "
+    "stages in bf16 run in float32, which is faster there"
+)
 
 
 def _low_target(high: Tensor, batch: Batch) -> Tensor:
@@ -151,6 +156,7 @@ class Trainer:
         self.workers = workers
         self.folder = folder
         self.device = device
+        self._fast_bfloat16 = fast_bfloat16(device)
         torch.manual_seed(config.seed)
         try:
             self.model = build(config.architecture, config.options).to(device)
@@ -223,6 +229,8 @@ class Trainer:
             str(self.folder / "tensorboard"), purge_step=self.step, flush_secs=20
         )
         with writer, _signals(self._request_stop), Progress(*columns) as progress:
+            if not self._fast_bfloat16 and any(s.precision == "bf16" for s in self.config.stages):
+                progress.console.print(_NO_BFLOAT16)
             bar = progress.add_task(self.config.name, total=self.config.steps, completed=self.step)
             started = time.perf_counter()
             for batch in loader:
@@ -293,7 +301,8 @@ class Trainer:
         self._optimiser.set_rate(_learning_rate(stage, self.step - begin))
         high = batch.high.to(self.device, non_blocking=True)
         self.model.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.precision == "bf16"):
+        in_bfloat16 = stage.precision == "bf16" and self._fast_bfloat16
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16):
             progress = (self.step - begin) / stage.steps
             rng = np.random.default_rng((self.config.seed, self.step, _TRAVEL))
             loss, parts = compute_losses(self.model, high, batch, stage, progress, rng)
