@@ -111,7 +111,7 @@ class LiteAnyModel(ImsmModel):
         hidden: int = 32,
         alone_half: str = "32hhh 48hhhh mod 5",
         alone_quarter: str = "48hhh 80hhhh 48hh mod 7",
-        shared_half: str = "32hhhhh 48hhhh 64hh mod 9",
+        shared_half: str = "32hhhhh 48hhhh 64hh mod 7",
         shared_quarter: str = "48hhh 80hhhh 96hhh 44hhh mod 9",
         enlarger: str = "40hhhh",
         interlace: float = 1.0,
