@@ -418,7 +418,7 @@ def test_other_machines_need_a_certificate() -> None:
 
 
 def test_nobody_is_there_to_join() -> None:
-    soon = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"}
+    soon = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "4s"}
     said = ended(commands.start("cluster", "join", "tcp://127.0.0.1:1", env=soon), 1)
     wanted = "vs-cvrs cluster join: no scheduler lets us join at tcp://127.0.0.1:1: "
     assert said == f"{wanted}Connection refused\n"

@@ -189,7 +189,8 @@ def join(
 
 def _cause(error: BaseException) -> str:
     """Why something of Dask's did not start: what its error was raised from says it."""
-    while error.__cause__ is not None:
+    # What was given up says less than whoever gave it up.
+    while error.__cause__ is not None and not isinstance(error.__cause__, asyncio.CancelledError):
         error = error.__cause__
     said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return said.splitlines()[0]
