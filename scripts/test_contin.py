@@ -99,9 +99,10 @@ def main(
         with report.progress_bar() as progress:
             total = sum(len(s.frames) for s in scenes)
             for (ratio, scale), model in models.items():
-                if window is None or by_rate:
-                    preferred = model.group_length if window is None else round(window / ratio)
-                    length = choose_group_length(ratio, max(1, preferred))
+                if window is None:
+                    protocol = Protocol.of_filters(model, ratio, scale, scenes[0])
+                elif by_rate:
+                    length = choose_group_length(ratio, max(1, round(window / ratio)))
                     protocol = Protocol(ratio, scale, None, length)
                 else:
                     protocol = Protocol(ratio, scale, window)

@@ -105,6 +105,19 @@ def test_sizes_that_do_not_divide(size: tuple[int, int], scale: float) -> None:
     assert frames_of(blind).shape == (9, 3, height, width)
 
 
+@pytest.mark.parametrize(("fps", "scale", "length"), [(20, 2, 8), (20, 1, 4), (15, 2, 4)])
+def test_both_ends_know_the_length_of_groups(fps: int, scale: int, length: int) -> None:
+    source = panned(26, 96, 64)
+    low = core.cvrs.Downsample(clip_of(source), fps=fps, scale=scale, stamp=0)
+    assert low.get_frame(0).props["CVRSGroupLength"] == length
+    told = frames_of(core.cvrs.Upsample(low))
+    arguments: dict[str, Any] = {"fps": 30, "width": 96, "height": 64, "length": 26}
+    blind = core.cvrs.Upsample(core.std.RemoveFrameProps(low), stamp=0, **arguments)
+    np.testing.assert_array_equal(frames_of(blind), told)
+    other = core.cvrs.Upsample(core.std.RemoveFrameProps(low), stamp=0, gop=2, **arguments)
+    assert (frames_of(other) != told).any()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -15,7 +15,7 @@ from vs_cvrs.evaluation import scoring
 from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import Frames, find_scenes, read_frames
 from vs_cvrs.model.base import CvrsModel
-from vs_cvrs.timeline import choose_group_length, low_size
+from vs_cvrs.timeline import low_size
 
 pytestmark = pytest.mark.skipif(not VIMEO.is_dir(), reason="no validation data")
 
@@ -118,9 +118,9 @@ def lite_any() -> CvrsModel:
 @pytest.mark.parametrize(("ratio", "scale"), FLOORS)
 def test_any_rate_and_size_beat_blending(lite_any: CvrsModel, ratio: str, scale: str) -> None:
     floors, gain = FLOORS[ratio, scale]
-    length = choose_group_length(Fraction(ratio), lite_any.group_length)
-    protocol = Protocol(Fraction(ratio), Fraction(scale), None, length)
-    scores = scoring.evaluate(lite_any, find_scenes(VIMEO), protocol)
+    scenes = find_scenes(VIMEO)
+    protocol = Protocol.of_filters(lite_any, Fraction(ratio), Fraction(scale), scenes[0])
+    scores = scoring.evaluate(lite_any, scenes, protocol)
     for score, floor in zip(scores.values(), floors, strict=True):
         assert score.clip_psnr_rgb > floor + gain
         assert score.lr_psnr_rgb > 34.0

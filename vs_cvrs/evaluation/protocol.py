@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Self
 
 from vs_cvrs import metrics
 from vs_cvrs.evaluation import EvaluationError
 from vs_cvrs.evaluation.scenes import Scene
+from vs_cvrs.model.base import CvrsModel
 from vs_cvrs.timeline import Timeline, low_size
 
 __all__ = ["Group", "Protocol"]
@@ -47,6 +49,13 @@ class Protocol:
     scale: Fraction
     window: int | None = 8
     group_length: int = 4
+
+    @classmethod
+    def of_filters(cls, model: CvrsModel, ratio: Fraction, scale: Fraction, scene: Scene) -> Self:
+        """How the filters do it with such scenes where a script asks for no other groups."""
+        low = low_size(scene.height, scale), low_size(scene.width, scale)
+        length = model.suited_group_length(ratio, (scene.height, scene.width), low)
+        return cls(ratio, scale, None, length)
 
     def groups(self, count: int) -> list[Group]:
         """The groups of a scene of ``count`` frames, at least 1; the last may be shorter."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vs_cvrs.model.interpolation import interpolated
+from vs_cvrs.timeline import choose_group_length
 
 __all__ = ["CvrsModel", "Size", "Stage", "clamped", "round_to_8bit", "round_to_bits", "size_of"]
 
@@ -110,6 +111,18 @@ class CvrsModel(nn.Module, abc.ABC):
         Otherwise they are resized to it.
         """
         return False
+
+    def suited_group_length(
+        self, ratio: Fraction, high: tuple[int, int], low: tuple[int, int]
+    ) -> int:
+        """Low-rate frames in a group where nobody asks for other groups.
+
+        Args:
+            ratio: high rate over low rate.
+            high: height and width of high-rate frames.
+            low: of low-rate ones.
+        """
+        return choose_group_length(ratio, self.group_length)
 
     def uses_imsm(self, high: Size, low: Size) -> bool:
         """Whether groups of size ``high`` that become ``low`` go through the IMSM."""

@@ -11,7 +11,6 @@ from vs_cvrs.runtime.session import Session
 from vs_cvrs.timeline import (
     MAX_GROUP_LENGTH,
     Timeline,
-    choose_group_length,
 )
 
 __all__ = [
@@ -22,14 +21,22 @@ __all__ = [
 
 
 def timeline_of(
-    given: Arguments, session: Session, ratio: Fraction, stated: Stated | None = None
+    given: Arguments,
+    session: Session,
+    ratio: Fraction,
+    high: tuple[int, int],
+    low: tuple[int, int],
+    stated: Stated | None = None,
 ) -> Timeline:
-    """The grouping for a ratio, as the script, the clip or the model want it."""
+    """The grouping for a ratio, as the script, the clip or the model want it.
+
+    ``high`` and ``low`` are the height and width of the frames of either rate.
+    """
     length = given.number("gop", 1, MAX_GROUP_LENGTH)
     if stated is not None:
         stated.agree("gop", length, stated.group_length)
         length = stated.group_length
-    return Timeline(ratio, length or choose_group_length(ratio, session.model.group_length))
+    return Timeline(ratio, length or session.model.suited_group_length(ratio, high, low))
 
 
 def phase_of(given: Arguments, timeline: Timeline, stated: Stated | None) -> int:

@@ -148,7 +148,9 @@ def _plan_downsample(clip: Clip, given: Arguments) -> FilterPlan:
     ratio, low_rate = downsample_rate(clip, given)
     low_width, low_height, scale = downsample_size(clip, given)
     session = open_model(given, ratio, scale)
-    timeline = timeline_of(given, session, ratio)
+    timeline = timeline_of(
+        given, session, ratio, (clip.height, clip.width), (low_height, low_width)
+    )
     check_model(session, ratio, (low_width, low_height), (clip.width, clip.height))
     lows = timeline.low_count(clip.frames)
     check_period(timeline, lows)
@@ -252,7 +254,9 @@ def _plan_upsample(clip: Clip, given: Arguments, stated: Stated | None, stamps: 
     ratio, high_rate = upsample_rate(clip, given, stated)
     width, height, scale = upsample_size(clip, given, stated)
     session = open_model(given, ratio, scale, stated)
-    timeline = timeline_of(given, session, ratio, stated)
+    timeline = timeline_of(
+        given, session, ratio, (height, width), (clip.height, clip.width), stated
+    )
     phase = phase_of(given, timeline, stated)
     length = length_of(given, timeline, clip.frames, phase, stated)
     asked = (given.factor(), given.rate(), given.scale())

@@ -16,7 +16,6 @@ from vs_cvrs.evaluation import scoring
 from vs_cvrs.evaluation.protocol import Protocol
 from vs_cvrs.evaluation.scenes import Frames, Scene, read_frames
 from vs_cvrs.model.base import CvrsModel
-from vs_cvrs.timeline import choose_group_length
 from vs_cvrs.training.transports import encode_and_decode, from_planes, to_planes
 
 __all__ = ["validate", "validate_through_x264"]
@@ -40,8 +39,7 @@ def validate(
     """
     rows = {}
     for ratio, scale in cases:
-        length = choose_group_length(ratio, model.group_length)
-        protocol = Protocol(ratio, scale, None, length)
+        protocol = Protocol.of_filters(model, ratio, scale, scenes[0])
         scores = scoring.average(scoring.evaluate(model, scenes, protocol).values())
         rows[f"{ratio}x{scale}"] = scores
     mean = scoring.average(rows.values())

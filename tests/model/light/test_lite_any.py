@@ -19,7 +19,7 @@ from vs_cvrs.model.light.resampling import resampled
 from vs_cvrs.model.light.residues import Rescalers
 from vs_cvrs.model.light.time_net import Layout
 from vs_cvrs.model.strips import bounded_memory
-from vs_cvrs.timeline import Timeline
+from vs_cvrs.timeline import Timeline, choose_group_length
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -99,6 +99,28 @@ def test_a_group_that_keeps_its_size_is_left_alone() -> None:
     assert torch.equal(model.encode(x, (4, 16, 20)), x)
     assert torch.equal(model.decode(x, (4, 16, 20)), x)
     assert called == []
+
+
+@pytest.mark.parametrize(
+    ("ratio", "length"),
+    [
+        (Fraction(5, 4), 4),
+        (Fraction(4, 3), 3),
+        (Fraction(3, 2), 8),
+        (Fraction(5, 3), 9),
+        (Fraction(2), 4),
+        (Fraction(5, 2), 8),
+        (Fraction(3), 4),
+        (Fraction(4), 4),
+    ],
+)
+def test_groups_are_longer_where_much_lies_behind_the_last_low_rate_frame(
+    ratio: Fraction, length: int
+) -> None:
+    model = small_model()
+    assert model.suited_group_length(ratio, (96, 128), (48, 64)) == length
+    kept = choose_group_length(ratio, model.group_length)
+    assert model.suited_group_length(ratio, (93, 126), (96, 128)) == kept  # nothing hangs on it
 
 
 @pytest.mark.parametrize(
