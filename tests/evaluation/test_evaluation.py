@@ -287,6 +287,18 @@ def test_tail_is_padded_in_the_groups_of_the_filters(tmp_path: Path) -> None:
     assert (model.seen[0][0], scores.frames) == (4, 3)
 
 
+@pytest.mark.parametrize(("counts", "first"), [(False, 7), (True, 8)])
+def test_windows_are_filled_up_for_models_that_count_frames(
+    counts: bool, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NearestModel, "counts_frames", counts)
+    scenes = find_scenes(grey_scene(tmp_path / "scene", [10, 20, 30, 40, 50, 60, 70, 80, 90]))
+    model = NearestModel()
+    scores = scoring.evaluate(model, scenes, Protocol(Fraction(2), Fraction(1), 7))["scene"]
+    assert [frames for frames, _, _ in model.seen] == [first, 2]
+    assert scores.frames == 9
+
+
 def test_blend_floor_of_a_ramp(tmp_path: Path) -> None:
     protocol = Protocol(Fraction(2), Fraction(1))
     (ramp,) = find_scenes(grey_scene(tmp_path / "ramp", [0, 4, 8, 12, 16]))

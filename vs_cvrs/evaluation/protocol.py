@@ -41,7 +41,8 @@ class Protocol:
         ratio: high rate over low rate, at least 1.
         scale: high size over low size, at least 1.
         window: high-rate frames in a group, which the model is given as they are: 8 makes groups of
-            8 <-> 4 at ratio 2, 7 the paper's 7 <-> 4. None: the groups that the filters form.
+            8 <-> 4 at ratio 2, 7 the paper's 7 <-> 4. (Models whose `counts_frames` is set would
+            take that for a ratio of 7/4, and are given 8.) None: the groups that the filters form.
         group_length: low-rate frames in such a group; unused with a window.
     """
 

@@ -48,6 +48,8 @@ class CvrsModel(nn.Module, abc.ABC):
         clamp_output: clamp what `upsample` gives to 0..1.
         looks_ahead: low-rate frames of the next group that help to restore one; `decode` takes them
             behind the group's own, where they are there, and makes no frames of them.
+        counts_frames: which frames low-rate frames show follows from how many there are of either
+            rate, so that a group whose last frames are missing must be filled up.
         interpolates: `between` is made by networks of its own, not by motion alone.
         refines: its low-rate frames can be `vs_cvrs.model.refine.refined` in bounded memory.
         outlives_loss: what it hides is meant to be encoded with loss, and `crf` is what the sender
@@ -73,6 +75,7 @@ class CvrsModel(nn.Module, abc.ABC):
     takes_bfloat16: ClassVar[bool] = False
     takes_tf32: ClassVar[bool] = False
     looks_ahead: ClassVar[int] = 0
+    counts_frames: ClassVar[bool] = False
     interpolates: ClassVar[bool] = False
     refines: ClassVar[bool] = False
     outlives_loss: ClassVar[bool] = False

@@ -104,6 +104,7 @@ class LiteAnyModel(ImsmModel):
     architecture: ClassVar[str] = "lite-any"
     takes_bfloat16: ClassVar[bool] = True
     takes_tf32: ClassVar[bool] = True
+    counts_frames: ClassVar[bool] = True
     group_length = 4
     predicts: bool | None = None
 
