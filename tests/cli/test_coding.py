@@ -195,7 +195,8 @@ def test_a_closed_terminal_leaves_no_temporary_files(
     assert process.stderr is not None
     process.stderr.close()
     process.send_signal(signal.SIGHUP)
-    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    # 1: what it said on its way found the end closed before the signal came.
+    assert process.wait(timeout=60) in (128 + signal.SIGHUP, 1)
     assert not [path for path in temporary.iterdir() if path.name.startswith("vs-cvrs-")]
 
 

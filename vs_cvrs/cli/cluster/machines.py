@@ -189,8 +189,13 @@ def join(
 
 def _cause(error: BaseException) -> str:
     """Why something of Dask's did not start: what its error was raised from says it."""
-    # What was given up says less than whoever gave it up.
-    while error.__cause__ is not None and not isinstance(error.__cause__, asyncio.CancelledError):
-        error = error.__cause__
-    said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-    return said.splitlines()[0]
+    # What was given up, or has no words, says less than whoever gave it up.
+    while (cause := error.__cause__) and _said(cause):
+        error = cause
+    return (_said(error) or type(error).__name__).splitlines()[0]
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return ""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
