@@ -58,11 +58,15 @@ class Protocol:
         length = model.suited_group_length(ratio, (scene.height, scene.width), low)
         return cls(ratio, scale, None, length)
 
-    def groups(self, count: int) -> list[Group]:
-        """The groups of a scene of ``count`` frames, at least 1; the last may be shorter."""
+    def groups(self, count: int, *, filled: bool = False) -> list[Group]:
+        """The groups of a scene of ``count`` frames, at least 1; the last may be shorter.
+
+        ``filled``: windows are padded to all frames that their low-rate frames stand for, as those
+        of the filters always are: for models whose `CvrsModel.counts_frames` is set.
+        """
         if self.window is None:
             return list(self._timeline_groups(count))
-        return list(self._window_groups(count, self.window))
+        return list(self._window_groups(count, self.window, filled))
 
     def low_size(self, scene: Scene) -> tuple[int, int]:
         """Height and width of the low-rate frames."""
@@ -90,14 +94,15 @@ class Protocol:
                     f"of {width}x{height}"
                 )
 
-    def _window_groups(self, count: int, window: int) -> Iterator[Group]:
+    def _window_groups(self, count: int, window: int, filled: bool) -> Iterator[Group]:
         timeline = Timeline(self.ratio, 1)
         low = 0
         for begin in range(0, count, window):
             length = min(window, count - begin)
             lows = timeline.low_count(length)
             shown = tuple(begin + timeline.shown(j, length) for j in range(lows))
-            yield Group(range(begin, begin + length), length, range(low, low + lows), shown)
+            padded = timeline.high_begin(lows) if filled else length
+            yield Group(range(begin, begin + length), padded, range(low, low + lows), shown)
             low += lows
 
     def _timeline_groups(self, count: int) -> Iterator[Group]:

@@ -278,14 +278,12 @@ def _evaluate_scene(
     padded = model.pads((scene.height, scene.width), (height, width))
     device = _device(model)
     tally = _Tally()
-    for group in protocol.groups(len(scene.frames)):
+    for group in protocol.groups(len(scene.frames), filled=model.counts_frames):
         high = read_frames(scene.frames[group.high.start : group.high.stop])
-        whole = Timeline(protocol.ratio, len(group.low)).high_begin(len(group.low))
-        count = max(group.padded, whole) if model.counts_frames else group.padded
         begin = now(device)
         low_size = (len(group.low), height, width)
-        low = encode_group(model, high, low_size, count, bits, refine)
-        size = (count, scene.height, scene.width)
+        low = encode_group(model, high, low_size, group.padded, bits, refine)
+        size = (group.padded, scene.height, scene.width)
         restored = decode_group(model, low, size, bits)[: len(high)]
         tally.seconds += now(device) - begin
         if bits > 8:

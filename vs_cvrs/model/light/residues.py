@@ -70,9 +70,9 @@ there on either axis."""
 
 _ARRIVED = {True: {2: 0.287, 4: 0.27}, False: {2: 0.253, 4: 0.29}}
 """Halves of a modulus that a sample in the middle lies from what is restored and reduced, at least,
-where residues arrived: for frames alone and others, and each of `FACTORS`. Between what they were
-through 8-bit 4:4:4, of which frames come back better than interpolated, and through x264 at CRF 4:
-docs/damage.md."""
+where residues arrived: for frames alone and others, and each of `FACTORS`. They lie farther through
+8-bit 4:4:4, of which frames come back better than interpolated; through x264 at CRF 4 those of
+frames alone lie nearer, and of others only some: docs/damage.md."""
 
 _ALIGNED = 0.6
 """How much a frame behind a cut is taken from the next one, moved to where things are there."""
